@@ -83,6 +83,9 @@ pub struct Evidence {
 impl Evidence {
     /// The claim of that source.
     pub fn new(source: &Source, claim: Claim) -> Self {
-        Self { source: source.clone(), claim }
+        Self {
+            source: source.clone(),
+            claim,
+        }
     }
 }

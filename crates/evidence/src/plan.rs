@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::proof::Orphan;
-use crate::verdict::{Kept, Verdict, VerdictKind};
+use crate::verdict::{Verdict, VerdictKind};
 
 /// Every object of one survey, each exactly once, with its verdict. The orphans among them are what a repair
 /// would remove.
@@ -31,7 +31,9 @@ pub struct Summary {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// `--limit`: more than the caller is ready to remove. A plan is refused whole, never cut.
-    #[error("the plan removes {planned} objects, and the limit is {limit}: nothing was done. Read the plan, then raise --limit")]
+    #[error(
+        "the plan removes {planned} objects, and the limit is {limit}: nothing was done. Read the plan, then raise --limit"
+    )]
     OverLimit {
         /// How many the plan removes.
         planned: usize,
@@ -40,7 +42,9 @@ pub enum Refusal {
     },
     /// Everything would go although something of the kind lives: a sign that the sources and the objects do
     /// not speak of the same node.
-    #[error("the plan removes all {planned} objects, yet {alive} live sandboxes should own some of them: nothing was done. If that is right, repeat with --limit {planned}")]
+    #[error(
+        "the plan removes all {planned} objects, yet {alive} live sandboxes should own some of them: nothing was done. If that is right, repeat with --limit {planned}"
+    )]
     Everything {
         /// How many the plan removes.
         planned: usize,
@@ -99,17 +103,14 @@ impl<T> Plan<T> {
         }
     }
 
-    /// Takes the plan apart: what goes, and what stays with its verdict.
-    pub fn into_parts(self) -> (Vec<Orphan<T>>, Vec<(VerdictKind, Kept<T>)>) {
-        let mut orphans = Vec::new();
-        let mut kept = Vec::new();
-        for verdict in self.verdicts {
-            let kind = verdict.kind();
-            match verdict {
-                Verdict::Orphan(orphan) => orphans.push(orphan),
-                Verdict::Live(k) | Verdict::Undecided(k) | Verdict::Foreign(k) => kept.push((kind, k)),
-            }
-        }
-        (orphans, kept)
+    /// Takes out of the plan what goes.
+    pub fn into_orphans(self) -> Vec<Orphan<T>> {
+        self.verdicts
+            .into_iter()
+            .filter_map(|verdict| match verdict {
+                Verdict::Orphan(orphan) => Some(orphan),
+                Verdict::Live(_) | Verdict::Undecided(_) | Verdict::Foreign(_) => None,
+            })
+            .collect()
     }
 }

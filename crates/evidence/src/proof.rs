@@ -28,7 +28,11 @@ pub struct Look<T> {
 
 impl<T> Orphan<T> {
     pub(crate) fn proven(subject: T, required: Vec<Source>, evidence: Vec<Evidence>) -> Self {
-        Self { subject, required, evidence }
+        Self {
+            subject,
+            required,
+            evidence,
+        }
     }
 
     /// The object.
@@ -43,7 +47,11 @@ impl<T> Orphan<T> {
 
     /// Gives the proof up and keeps the object.
     pub fn release(self, reason: impl Into<std::sync::Arc<str>>) -> Kept<T> {
-        Kept { subject: self.subject, reason: reason.into(), evidence: self.evidence }
+        Kept {
+            subject: self.subject,
+            reason: reason.into(),
+            evidence: self.evidence,
+        }
     }
 }
 
@@ -69,11 +77,19 @@ impl<T: Subject> Orphan<T> {
             });
         }
         let mut sources = self.required;
-        sources.extend(required.iter().filter(|s| !sources.contains(s)).cloned().collect::<Vec<_>>());
+        sources.extend(
+            required
+                .iter()
+                .filter(|s| !sources.contains(s))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
         match judge(again.subject, &sources, again.evidence) {
-            Verdict::Orphan(orphan) => {
-                Ok(Confirmed { subject: orphan.subject, evidence: orphan.evidence, lock: PhantomData })
-            }
+            Verdict::Orphan(orphan) => Ok(Confirmed {
+                subject: orphan.subject,
+                evidence: orphan.evidence,
+                lock: PhantomData,
+            }),
             Verdict::Live(kept) | Verdict::Undecided(kept) | Verdict::Foreign(kept) => Err(kept),
         }
     }

@@ -101,10 +101,17 @@ impl<T: Subject + Clone> Report<T> {
     pub fn with_outcomes(mut self, outcomes: Vec<(T::Identity, Outcome)>) -> Self {
         let mut outcomes: std::collections::HashMap<_, _> = outcomes.into_iter().collect();
         self.dry_run = false;
-        for item in self.items.iter_mut().filter(|item| item.verdict == VerdictKind::Orphan) {
+        for item in self
+            .items
+            .iter_mut()
+            .filter(|item| item.verdict == VerdictKind::Orphan)
+        {
             item.outcome = outcomes.remove(&item.subject.identity());
         }
-        self.changed = self.items.iter().any(|item| matches!(item.outcome, Some(Outcome::Mended(_))));
+        self.changed = self
+            .items
+            .iter()
+            .any(|item| matches!(item.outcome, Some(Outcome::Mended(_))));
         self
     }
 }

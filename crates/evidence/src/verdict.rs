@@ -78,7 +78,11 @@ pub enum Verdict<T> {
 impl<T> Verdict<T> {
     /// The verdict on an object whose form says that it is not ours: no source needs to be asked.
     pub fn foreign(subject: T, reason: impl Into<Arc<str>>) -> Self {
-        Self::Foreign(Kept { subject, reason: reason.into(), evidence: Vec::new() })
+        Self::Foreign(Kept {
+            subject,
+            reason: reason.into(),
+            evidence: Vec::new(),
+        })
     }
 
     /// Which of the four it is.
@@ -129,10 +133,18 @@ impl<T> Verdict<T> {
 pub fn judge<T>(subject: T, required: &[Source], grounds: Vec<Evidence>) -> Verdict<T> {
     if let Some(known) = grounds.iter().find(|e| matches!(e.claim, Claim::InUse(_))) {
         let reason = sentence(known);
-        return Verdict::Live(Kept { subject, reason, evidence: grounds });
+        return Verdict::Live(Kept {
+            subject,
+            reason,
+            evidence: grounds,
+        });
     }
     if let Some(reason) = doubt(required, &grounds) {
-        return Verdict::Undecided(Kept { subject, reason, evidence: grounds });
+        return Verdict::Undecided(Kept {
+            subject,
+            reason,
+            evidence: grounds,
+        });
     }
     Verdict::Orphan(Orphan::proven(subject, required.to_vec(), grounds))
 }

@@ -1,1 +1,31 @@
-//! In the making.
+//! The host's file system as a repair tool needs it.
+//!
+//! - [`Host`]: where the host's root is, and reading its files without ever blocking or leaving it;
+//! - [`mountinfo`]: the mount table of any process;
+//! - [`FileId`]: what makes a file or a namespace this one and no other;
+//! - [`StateDir`]: the tool's own directory with its lock, its journal and its memory of first sightings;
+//! - [`vantage`]: whether this process sees the host at all, or only a container of it.
+//!
+//! ```
+//! use nodemend_hostfs::Host;
+//!
+//! let host = Host::local();
+//! let mounts = nodemend_hostfs::mountinfo::of_process(&host, std::process::id())?;
+//! assert!(mounts.iter().any(|mount| mount.mountpoint == std::path::Path::new("/")));
+//! # Ok::<(), nodemend_hostfs::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod boot;
+mod error;
+mod host;
+mod identity;
+pub mod mountinfo;
+mod state;
+pub mod vantage;
+
+pub use boot::{BootClock, Moment};
+pub use error::Error;
+pub use host::Host;
+pub use identity::FileId;
+pub use state::{HostLock, Journal, Sightings, StateDir};

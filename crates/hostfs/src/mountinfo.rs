@@ -1,0 +1,142 @@
+//! The mount table: `/proc/PID/mountinfo`, as proc(5) describes it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::host::Host;
+
+/// The most of a mount table that is read, in bytes: about half a million mounts.
+const LIMIT: u64 = 128 << 20;
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    /// Its id; ids are reused after an unmount.
+    pub id: u64,
+    /// The id of the mount it is mounted on.
+    pub parent: u64,
+    /// Major and minor device number. Bind mounts share them with what they bind.
+    pub dev: (u32, u32),
+    /// What of the file system is mounted; `net:[4026532321]` for a network namespace.
+    pub root: PathBuf,
+    /// Where, seen from the root of the process.
+    pub mountpoint: PathBuf,
+    /// Type of the file system; `nsfs` for a namespace.
+    pub fstype: String,
+    /// The source, as the file system tells it.
+    pub source: OsString,
+}
+
+impl Mount {
+    /// The inode of the network namespace that this mount holds, if it holds one.
+    pub fn netns_inode(&self) -> Option<u64> {
+        let root = self.root.as_os_str().as_bytes();
+        let inode = root.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
+        std::str::from_utf8(inode).ok()?.parse().ok()
+    }
+}
+
+/// The mounts that a process sees, in the order of the table.
+///
+/// # Errors
+/// If the table cannot be read, or has a line of another form.
+pub fn of_process(host: &Host, pid: u32) -> Result<Vec<Mount>, Error> {
+    parse(&host.read(Path::new(&format!("/proc/{pid}/mountinfo")), LIMIT)?)
+}
+
+/// Parses a whole table.
+///
+/// # Errors
+/// [`Error::MountTable`] with the number of the first line that does not parse: a table that is understood in
+/// part says nothing of what is not mounted.
+pub fn parse(table: &[u8]) -> Result<Vec<Mount>, Error> {
+    table
+        .split(|&byte| byte == b'\n')
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(index, line)| parse_line(line).ok_or(Error::MountTable { line: index + 1 }))
+        .collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let mut next = || fields.next();
+    let id = number(next()?)?;
+    let parent = number(next()?)?;
+    let dev = std::str::from_utf8(next()?).ok()?.split_once(':')?;
+    let root = PathBuf::from(unescape(next()?));
+    let mountpoint = PathBuf::from(unescape(next()?));
+    // The mount options, then optional fields up to a lone dash.
+    while next()? != b"-" {}
+    let fstype = String::from_utf8_lossy(next()?).into_owned();
+    let source = unescape(next()?);
+    let dev = (dev.0.parse().ok()?, dev.1.parse().ok()?);
+    Some(Mount {
+        id,
+        parent,
+        dev,
+        root,
+        mountpoint,
+        fstype,
+        source,
+    })
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Space, tab, newline and backslash stand as three octal digits behind a backslash.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (first, code) {
+            (b'\\', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_netns_mount_gives_its_inode() {
+        let line = b"581 26 0:4 net:[4026532321] /run/netns/cni-34d83b59 rw shared:5 - nsfs nsfs rw\n";
+        let mounts = parse(line).unwrap();
+        assert_eq!(mounts[0].netns_inode(), Some(4_026_532_321));
+        assert_eq!(mounts[0].mountpoint, Path::new("/run/netns/cni-34d83b59"));
+    }
+
+    #[test]
+    fn hostile_names_are_unescaped() {
+        let line = br"40 1 8:1 /a\040b /mnt/new\012line\134 rw,noatime master:1 - ext4 /dev/x\011y rw";
+        let mount = &parse(line).unwrap()[0];
+        assert_eq!(mount.mountpoint, Path::new("/mnt/new\nline\\"));
+        assert_eq!(mount.root, Path::new("/a b"));
+        assert_eq!(mount.netns_inode(), None);
+    }
+
+    #[test]
+    fn a_cut_table_is_an_error_that_names_the_line() {
+        let table = b"26 1 8:1 / / rw - ext4 /dev/sda1 rw\n27 26 0:4 net:[40";
+        assert!(matches!(parse(table), Err(Error::MountTable { line: 2 })));
+    }
+}
