@@ -1,1 +1,6 @@
-//! In the making.
+//! What the container runtimes of a node know of its sandboxes.
+#![forbid(unsafe_code)]
+
+mod knowledge;
+
+pub use knowledge::{Answer, Known, Knowledge, NetnsRef, Pod, Record, RecordKind};
