@@ -1,1 +1,38 @@
-//! In the making.
+//! The lab: a real Kubernetes node in private namespaces, to be broken on request.
+//!
+//! A node has its own pid, mount, network, ipc and uts namespaces (and a user namespace when made by an ordinary user), and everything in it
+//! is at its default path: the runtime's socket, the CNI configuration, the reservations, the namespace mounts. A tool that runs inside
+//! needs no flag and finds a node. Nothing of the machine is touched, and nothing stays behind, however the owner ends.
+//!
+//! ```no_run
+//! use nodemend_lab::{Node, Options};
+//!
+//! # fn main() -> nodemend_lab::Result<()> {
+//! let node = Node::start(Options::default())?;
+//! let pods = node.run_sandboxes(3)?;
+//! assert!(node.pings(pods[0].ips[0]));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod cgroups;
+mod cri;
+mod error;
+mod image;
+pub mod inside;
+mod links;
+pub mod network;
+mod node;
+mod options;
+mod process;
+pub mod runtime;
+mod sandbox;
+mod standin;
+pub mod tools;
+
+pub use error::{LabError, Result};
+pub use links::Link;
+pub use node::Node;
+pub use options::{Engine, Options};
+pub use process::Process;
+pub use sandbox::{CNI_CACHE, Sandbox};

@@ -1,0 +1,36 @@
+//! The command line: one file for each subcommand.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod inside;
+
+/// Make a real Kubernetes node in private namespaces, and break it.
+#[derive(Debug, Parser)]
+#[command(name = "nodemend-lab", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Inside(inside::Inside),
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Inside(part) => inside::run(part),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "nodemend-lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Calls to the node's runtime, as kubelet makes them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use k8s_cri::v1;
+use k8s_cri::v1::image_service_client::ImageServiceClient;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use crate::error::{Doing, LabError, Result};
+
+type Client = RuntimeServiceClient<Channel>;
+
+/// A hung runtime must not hang the tests.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The runtime behind one socket. Each call connects anew: a runtime that was restarted in between is no surprise.
+pub(crate) struct Cri {
+    socket: PathBuf,
+}
+
+impl Cri {
+    pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
+        Cri { socket: socket.into() }
+    }
+
+    /// Creates and starts a sandbox; its id.
+    pub(crate) fn run(&self, config: v1::PodSandboxConfig) -> Result<String> {
+        let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        self.call("RunPodSandbox", async move |mut to: Client| to.run_pod_sandbox(request).await)
+            .map(|answer| answer.pod_sandbox_id)
+    }
+
+    /// Stops a sandbox: its processes end and its network is torn down.
+    pub(crate) fn stop(&self, id: &str) -> Result<()> {
+        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        self.call("StopPodSandbox", async move |mut to: Client| to.stop_pod_sandbox(request).await).map(drop)
+    }
+
+    /// Removes a sandbox and its record.
+    pub(crate) fn remove(&self, id: &str) -> Result<()> {
+        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        self.call("RemovePodSandbox", async move |mut to: Client| to.remove_pod_sandbox(request).await).map(drop)
+    }
+
+    /// All sandboxes in any state.
+    pub(crate) fn list(&self) -> Result<Vec<v1::PodSandbox>> {
+        let request = v1::ListPodSandboxRequest { filter: None };
+        self.call("ListPodSandbox", async move |mut to: Client| to.list_pod_sandbox(request).await)
+            .map(|answer| answer.items)
+    }
+
+    /// One sandbox, with the runtime's own information.
+    pub(crate) fn status(&self, id: &str) -> Result<v1::PodSandboxStatusResponse> {
+        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
+        self.call("PodSandboxStatus", async move |mut to: Client| to.pod_sandbox_status(request).await)
+    }
+
+    /// Whether the runtime says that it and its network are ready.
+    pub(crate) fn ready(&self) -> Result<bool> {
+        let request = v1::StatusRequest { verbose: false };
+        let answer = self.call("Status", async move |mut to: Client| to.status(request).await)?;
+        let conditions = answer.status.unwrap_or_default().conditions;
+        Ok(!conditions.is_empty() && conditions.iter().all(|condition| condition.status))
+    }
+
+    /// Whether the runtime's image store has this image.
+    pub(crate) fn has_image(&self, name: &str) -> Result<bool> {
+        let spec = v1::ImageSpec { image: name.to_owned(), ..v1::ImageSpec::default() };
+        let request = v1::ImageStatusRequest { image: Some(spec), verbose: false };
+        let socket = self.socket.clone();
+        block_on(async move {
+            let mut to = ImageServiceClient::new(connect(&socket).await?);
+            to.image_status(request).await
+        })?
+        .map(|answer| answer.into_inner().image.is_some())
+        .map_err(|status| LabError::cri("ImageStatus", status))
+    }
+
+    fn call<T>(
+        &self,
+        name: &'static str,
+        make: impl AsyncFnOnce(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T> {
+        let socket = self.socket.clone();
+        let calling = async move { make(Client::new(connect(&socket).await?)).await };
+        block_on(calling)?.map(Response::into_inner).map_err(|status| LabError::cri(name, status))
+    }
+}
+
+/// Runs one call to its end or to the deadline.
+fn block_on<T>(
+    calling: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Result<Response<T>, Status>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .doing(|| "start the client's runtime".to_owned())?;
+    Ok(runtime.block_on(async {
+        let deadline = tokio::time::timeout(DEADLINE, calling).await;
+        deadline.unwrap_or_else(|_elapsed| Err(Status::deadline_exceeded("the runtime did not answer")))
+    }))
+}
+
+async fn connect(socket: &Path) -> Result<Channel, Status> {
+    let path = socket.to_owned();
+    let connector = tower::service_fn(move |_: tonic::transport::Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://runtime")
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))
+}
+
+/// What kubelet would send for a pod of this name.
+pub(crate) fn pod_config(name: &str, uid: &str, cgroup_parent: &str) -> v1::PodSandboxConfig {
+    let namespace = "default";
+    let labels = [("name", name), ("namespace", namespace), ("uid", uid)]
+        .map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_owned()));
+    let namespaces = v1::NamespaceOption {
+        network: v1::NamespaceMode::Pod.into(),
+        pid: v1::NamespaceMode::Container.into(),
+        ipc: v1::NamespaceMode::Pod.into(),
+        ..v1::NamespaceOption::default()
+    };
+    v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            namespace: namespace.to_owned(),
+            attempt: 0,
+        }),
+        hostname: name.to_owned(),
+        log_directory: format!("/var/log/pods/{namespace}_{name}_{uid}"),
+        labels: HashMap::from(labels),
+        linux: Some(v1::LinuxPodSandboxConfig {
+            cgroup_parent: cgroup_parent.to_owned(),
+            security_context: Some(v1::LinuxSandboxSecurityContext {
+                namespace_options: Some(namespaces),
+                ..v1::LinuxSandboxSecurityContext::default()
+            }),
+            ..v1::LinuxPodSandboxConfig::default()
+        }),
+        ..v1::PodSandboxConfig::default()
+    }
+}

@@ -1,0 +1,15 @@
+//! `nodemend-lab`: a broken node for a person, and the parts of a node that the library re-executes.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    // The runtime calls a plugin by its name, which is a link to this program.
+    let name = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&name).file_name().and_then(|name| name.to_str()) {
+        Some("lab-hook") => nodemend_lab::inside::hook::run(),
+        _ => cli::run(),
+    }
+}
