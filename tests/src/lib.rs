@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod breakage;
 pub mod cgroups;
 mod cri;
 mod error;
@@ -30,7 +31,9 @@ mod sandbox;
 mod standin;
 pub mod tools;
 
+pub use breakage::{Crowd, InFlight, Reservation, random_id};
 pub use error::{LabError, Result};
+pub use inside::hold::Hold;
 pub use links::Link;
 pub use node::Node;
 pub use options::{Engine, Options};

@@ -1,14 +1,249 @@
-//! The lab itself: a node works, and nothing of it stays.
+//! The lab itself: a node works, each breakage leaves what it says, and nothing of it stays.
+//!
+//! Nothing is skipped here: on a machine that lacks something, the test fails and says what.
 
-use nodemend_lab::{Engine, Node, Options};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nodemend_lab::{CNI_CACHE, Crowd, Engine, Hold, Node, Options, Reservation, Sandbox, cgroups, random_id};
+
+fn node_with(pods: usize) -> (Node, Vec<Sandbox>) {
+    let node = Node::start(Options::default()).unwrap();
+    let pods = node.run_sandboxes(pods).unwrap();
+    (node, pods)
+}
+
+fn soon(what: &str, mut test: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !test() {
+        assert!(Instant::now() < end, "not within 10 s: {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
 
 #[test]
-fn a_node_runs_pods_that_answer() {
-    let node = Node::start(Options::on(Engine::Containerd)).unwrap();
-    println!("node after {:?}", node.age());
-    let pods = node.run_sandboxes(3).unwrap();
-    println!("3 pods after {:?}", node.age());
-    println!("{pods:#?} {:#?}", node.links().unwrap());
+fn pods_answer_the_node_and_each_other() {
+    let (node, pods) = node_with(3);
+    println!("{} with 3 pods after {:?}", node.options().engine.name(), node.age());
     assert!(node.pings(pods[0].ips[0]));
     assert!(node.pings_from(&pods[1], pods[2].ips[0]));
+    assert_eq!(node.list_sandboxes().unwrap().len(), 3);
+    assert!(node.veths().unwrap().contains(&pods[0].host_veth));
+    assert!(pods.iter().all(|pod| node.is_alive(pod.pause) && node.shims(pod).len() == 1));
+    let reservation = node.read(node.reservations_of("cbr0").join(pods[0].ips[0].to_string())).unwrap();
+    assert_eq!(reservation, format!("{}\r\neth0", pods[0].id));
+}
+
+#[test]
+fn a_removed_pod_leaves_nothing() {
+    let (node, pods) = node_with(1);
+    node.stop_sandbox(&pods[0].id).unwrap();
+    node.remove_sandbox(&pods[0].id).unwrap();
+    assert!(node.list_sandboxes().unwrap().is_empty());
+    assert!(node.veths().unwrap().is_empty());
+    assert!(node.reserved("cbr0").is_empty());
+    assert!(node.names("/run/netns").is_empty());
+}
+
+#[test]
+fn a_dual_stack_pod_has_two_addresses() {
+    let node = Node::start(Options::default().dual_stack()).unwrap();
+    let pod = node.run_sandbox("both").unwrap();
+    assert_eq!(pod.ips.len(), 2);
+    assert_eq!(node.reserved("cbr0").len(), 2);
+    assert!(pod.ips.iter().all(|ip| node.pings(*ip)), "{:?}", pod.ips);
+}
+
+#[test]
+fn a_wiped_runtime_knows_nothing_of_pods_that_run_on() {
+    let (node, pods) = node_with(2);
+    let aside = node.wipe_metadata().unwrap();
+    assert!(node.path(aside).is_dir());
+    assert!(node.list_sandboxes().unwrap().is_empty());
+    assert!(pods.iter().all(|pod| node.is_alive(pod.pause)));
+    assert!(node.pings(pods[1].ips[0]));
+    let fresh = node.run_sandbox("fresh").unwrap();
+    assert!(node.pings_from(&fresh, pods[0].ips[0]));
+    node.end_processes(&pods).unwrap();
+    assert_eq!(node.veths().unwrap().len(), 3, "the mounts hold the namespaces");
+    node.drop_netns_file(&pods[0].netns).unwrap();
+    soon("the pair goes with its namespace", || node.veths().unwrap().len() == 2);
+    assert_eq!(node.reserved("cbr0").len(), 3);
+}
+
+#[test]
+fn a_namespace_lives_on_in_each_hidden_way() {
+    let (node, pods) = node_with(Hold::ALL.len());
+    node.wipe_metadata().unwrap();
+    node.end_processes(&pods).unwrap();
+    for ((name, way), pod) in Hold::ALL.into_iter().zip(&pods) {
+        let holder = node.held_only_by(&pod.netns, way).unwrap();
+        sleep(Duration::from_millis(200));
+        assert!(node.veths().unwrap().contains(&pod.host_veth), "held by {name}");
+        assert!(!node.path(&pod.netns).exists());
+        node.kill(&[holder]).unwrap();
+        soon(name, || !node.veths().unwrap().contains(&pod.host_veth));
+    }
+}
+
+#[test]
+fn a_del_that_fails_with_not_found_leaks_the_address() {
+    let (node, pods) = node_with(2);
+    node.leak_addresses(&pods[..1]).unwrap();
+    assert_eq!(node.list_sandboxes().unwrap().len(), 1);
+    assert_eq!(node.reserved("cbr0"), [pods[0].ips[0], pods[1].ips[0]]);
+    assert!(node.names(CNI_CACHE).iter().any(|name| name.contains(&pods[0].id)));
+}
+
+#[test]
+fn an_add_in_flight_is_in_no_list() {
+    let (node, _) = node_with(1);
+    let flight = node.in_flight_add("late").unwrap();
+    assert_eq!(flight.id().len(), 64);
+    assert_eq!(node.list_sandboxes().unwrap().len(), 1);
+    assert_eq!(node.veths().unwrap().len(), 2);
+    assert_eq!(node.reserved("cbr0").len(), 2);
+    let pod = flight.finish().unwrap();
+    assert!(node.pings(pod.ips[0]));
+}
+
+#[test]
+fn a_sandbox_without_its_pause_is_not_ready_and_still_listed() {
+    let (node, pods) = node_with(1);
+    node.kill_pause(&pods[0]).unwrap();
+    soon("NotReady", || node.list_sandboxes().unwrap() == [(pods[0].id.clone(), false)]);
+    assert_eq!(node.veths().unwrap().len(), 1);
+}
+
+#[test]
+fn a_full_range_refuses_the_next_pod() {
+    let (node, pods) = node_with(1);
+    assert_eq!(node.fill_range().unwrap().len(), 124);
+    let refused = node.run_sandbox("late").unwrap_err().to_string();
+    assert!(refused.contains("no IP addresses available"), "{refused}");
+    assert!(node.pings(pods[0].ips[0]));
+}
+
+#[test]
+fn reservations_of_every_kind_are_written_as_they_are_found() {
+    let (node, _) = node_with(0);
+    let id = random_id().unwrap();
+    for (name, what, content) in [
+        ("10.88.0.9", Reservation::Empty, String::new()),
+        ("10.88.0.10", Reservation::BeforeInterface(id.clone()), id.clone()),
+        ("fd00:88::9", Reservation::Current(id.clone()), format!("{id}\r\neth0")),
+        ("10.88.0.11", Reservation::Nerdctl(id.clone()), format!("default-{id}\r\neth0")),
+        ("last_reserved_ip.0", Reservation::Text("10.88.0.11".to_owned()), "10.88.0.11".to_owned()),
+    ] {
+        let path = node.write_reservation("other", name, &what).unwrap();
+        assert_eq!(node.read(path).unwrap(), content);
+    }
+    node.age_everything(Duration::from_secs(3600)).unwrap();
+    let old = fs::metadata(node.path(node.reservations_of("other").join("10.88.0.9"))).unwrap();
+    assert!(old.modified().unwrap().elapsed().unwrap() > Duration::from_secs(3500));
+    assert_eq!(node.reserved("other").len(), 4);
+}
+
+#[test]
+fn the_runtime_stops_hangs_and_moves() {
+    let (node, pods) = node_with(1);
+    node.restart_runtime().unwrap();
+    assert_eq!(node.list_sandboxes().unwrap(), [(pods[0].id.clone(), true)]);
+    node.move_socket("/run/elsewhere/runtime.sock").unwrap();
+    assert_eq!(node.list_sandboxes().unwrap().len(), 1);
+    node.hang_runtime().unwrap();
+    node.resume_runtime().unwrap();
+    node.stop_runtime().unwrap();
+    assert!(node.runtime_pid().is_none() && node.is_alive(pods[0].pause));
+    node.start_runtime().unwrap();
+    assert_eq!(node.list_sandboxes().unwrap(), [(pods[0].id.clone(), true)]);
+}
+
+#[test]
+fn a_crowd_of_namespaces_is_made_in_no_time() {
+    let (node, _) = node_with(0);
+    let begun = Instant::now();
+    let files = node.crowd(Crowd { count: 50, processes: true }).unwrap();
+    println!("50 namespaces with a process each in {:?}", begun.elapsed());
+    assert_eq!(node.veths().unwrap().len(), 50);
+    assert!(files.iter().all(|file| node.path(file).exists()));
+}
+
+#[test]
+fn a_process_can_be_put_into_a_pods_network() {
+    let (node, pods) = node_with(1);
+    let pid = node.spawn_in_netns(&pods[0].netns, &["sleep", "60"]).unwrap();
+    let net = |pid: u32| node.exec(&["readlink", &format!("/proc/{pid}/ns/net")]).unwrap();
+    assert_eq!(net(pid), net(pods[0].pause));
+    assert_ne!(net(pid), net(1));
+}
+
+/// Not a test of its own: the owner that is killed in the next one.
+#[test]
+#[ignore = "run by nothing_stays_when_the_owner_is_killed"]
+fn owner_that_will_be_killed() {
+    let (node, _pods) = node_with(2);
+    println!("OWNED {} {} {}", node.pid(), node.janitor_pid(), node.cgroup());
+    sleep(Duration::from_secs(120));
+}
+
+#[test]
+fn nothing_stays_when_the_owner_is_killed() {
+    for also_the_janitor in [false, true] {
+        let before = outside_links();
+        let mut owner = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", "owner_that_will_be_killed"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(owner.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let line = lines.into_iter().find_map(|line| line.split_once("OWNED ").map(|(_, rest)| rest.to_owned()));
+        let line = line.expect("the owner could not make a node");
+        let [init, janitor, cgroup] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        let node_pids = pids_in_the_namespace_of(init);
+        assert!(node_pids.len() >= 4, "init, runtime, and two pods at least: {node_pids:?}");
+        owner.kill().unwrap();
+        if also_the_janitor {
+            let killed = Command::new("kill").args(["-KILL", janitor]).status().unwrap();
+            assert!(killed.success());
+        }
+        owner.wait().unwrap();
+        soon("all processes gone", || !node_pids.iter().any(|pid| is_running(pid)) && !is_running(janitor));
+        if also_the_janitor {
+            drop(Node::start(Options::default()).unwrap());
+        }
+        soon("cgroups gone", || cgroups::directories(cgroup).is_empty());
+        assert_eq!(outside_links(), before);
+    }
+}
+
+fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Every process of the machine in that process's pid namespace, or in one below it that shares its mounts' fate.
+fn pids_in_the_namespace_of(init: &str) -> Vec<String> {
+    let namespace = |pid: &str| fs::read_link(Path::new("/proc").join(pid).join("ns/pid")).ok();
+    let wanted = namespace(init);
+    let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    all.filter(|pid| pid.parse::<u32>().is_ok() && namespace(pid) == wanted).collect()
+}
+
+fn outside_links() -> String {
+    let text = Command::new("ip").args(["-brief", "link"]).output().unwrap().stdout;
+    String::from_utf8_lossy(&text).lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn the_machine_itself_is_not_touched() {
+    let (_node, pods) = node_with(1);
+    assert!(!Path::new("/var/lib/cni/networks/cbr0").exists());
+    assert!(!pods[0].netns.exists());
+    assert!(!Path::new("/etc/cni/net.d/10-cbr0.conflist").exists());
+    let _ = Engine::best();
 }
