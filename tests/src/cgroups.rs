@@ -37,12 +37,19 @@ fn hierarchies() -> Vec<PathBuf> {
 
 fn subdirs(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Every directory of this cgroup that exists, in any hierarchy.
 pub fn directories(name: &str) -> Vec<PathBuf> {
-    hierarchies().into_iter().map(|root| root.join(name)).filter(|path| path.is_dir()).collect()
+    hierarchies()
+        .into_iter()
+        .map(|root| root.join(name))
+        .filter(|path| path.is_dir())
+        .collect()
 }
 
 /// Removes the cgroup with all below it, in every hierarchy. A cgroup with a process in it stays: the kernel refuses.
@@ -68,7 +75,11 @@ fn remove_tree(dir: &Path) {
 pub(crate) fn sweep() {
     for root in hierarchies() {
         for dir in subdirs(&root) {
-            if dir.file_name().and_then(|name| name.to_str()).is_some_and(owner_is_dead) {
+            if dir
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(owner_is_dead)
+            {
                 remove_tree(&dir);
             }
         }
@@ -76,8 +87,14 @@ pub(crate) fn sweep() {
 }
 
 fn owner_is_dead(name: &str) -> bool {
-    let mut parts = name.strip_prefix(PREFIX).unwrap_or_default().split('-').map(str::parse::<u64>);
-    let (Some(Ok(pid)), Some(Ok(started))) = (parts.next(), parts.next()) else { return false };
+    let mut parts = name
+        .strip_prefix(PREFIX)
+        .unwrap_or_default()
+        .split('-')
+        .map(str::parse::<u64>);
+    let (Some(Ok(pid)), Some(Ok(started))) = (parts.next(), parts.next()) else {
+        return false;
+    };
     u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(started))
 }
 

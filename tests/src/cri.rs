@@ -26,39 +26,63 @@ pub(crate) struct Cri {
 
 impl Cri {
     pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
-        Cri { socket: socket.into() }
+        Cri {
+            socket: socket.into(),
+        }
     }
 
     /// Creates and starts a sandbox; its id.
     pub(crate) fn run(&self, config: v1::PodSandboxConfig) -> Result<String> {
-        let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-        self.call("RunPodSandbox", async move |mut to: Client| to.run_pod_sandbox(request).await)
-            .map(|answer| answer.pod_sandbox_id)
+        let request = v1::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: String::new(),
+        };
+        self.call("RunPodSandbox", async move |mut to: Client| {
+            to.run_pod_sandbox(request).await
+        })
+        .map(|answer| answer.pod_sandbox_id)
     }
 
     /// Stops a sandbox: its processes end and its network is torn down.
     pub(crate) fn stop(&self, id: &str) -> Result<()> {
-        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        self.call("StopPodSandbox", async move |mut to: Client| to.stop_pod_sandbox(request).await).map(drop)
+        let request = v1::StopPodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        self.call("StopPodSandbox", async move |mut to: Client| {
+            to.stop_pod_sandbox(request).await
+        })
+        .map(drop)
     }
 
     /// Removes a sandbox and its record.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        self.call("RemovePodSandbox", async move |mut to: Client| to.remove_pod_sandbox(request).await).map(drop)
+        let request = v1::RemovePodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        self.call("RemovePodSandbox", async move |mut to: Client| {
+            to.remove_pod_sandbox(request).await
+        })
+        .map(drop)
     }
 
     /// All sandboxes in any state.
     pub(crate) fn list(&self) -> Result<Vec<v1::PodSandbox>> {
         let request = v1::ListPodSandboxRequest { filter: None };
-        self.call("ListPodSandbox", async move |mut to: Client| to.list_pod_sandbox(request).await)
-            .map(|answer| answer.items)
+        self.call("ListPodSandbox", async move |mut to: Client| {
+            to.list_pod_sandbox(request).await
+        })
+        .map(|answer| answer.items)
     }
 
     /// One sandbox, with the runtime's own information.
     pub(crate) fn status(&self, id: &str) -> Result<v1::PodSandboxStatusResponse> {
-        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
-        self.call("PodSandboxStatus", async move |mut to: Client| to.pod_sandbox_status(request).await)
+        let request = v1::PodSandboxStatusRequest {
+            pod_sandbox_id: id.to_owned(),
+            verbose: true,
+        };
+        self.call("PodSandboxStatus", async move |mut to: Client| {
+            to.pod_sandbox_status(request).await
+        })
     }
 
     /// Whether the runtime says that it and its network are ready.
@@ -71,8 +95,14 @@ impl Cri {
 
     /// Whether the runtime's image store has this image.
     pub(crate) fn has_image(&self, name: &str) -> Result<bool> {
-        let spec = v1::ImageSpec { image: name.to_owned(), ..v1::ImageSpec::default() };
-        let request = v1::ImageStatusRequest { image: Some(spec), verbose: false };
+        let spec = v1::ImageSpec {
+            image: name.to_owned(),
+            ..v1::ImageSpec::default()
+        };
+        let request = v1::ImageStatusRequest {
+            image: Some(spec),
+            verbose: false,
+        };
         let socket = self.socket.clone();
         block_on(async move {
             let mut to = ImageServiceClient::new(connect(&socket).await?);
@@ -89,7 +119,9 @@ impl Cri {
     ) -> Result<T> {
         let socket = self.socket.clone();
         let calling = async move { make(Client::new(connect(&socket).await?)).await };
-        block_on(calling)?.map(Response::into_inner).map_err(|status| LabError::cri(name, status))
+        block_on(calling)?
+            .map(Response::into_inner)
+            .map_err(|status| LabError::cri(name, status))
     }
 }
 

@@ -57,7 +57,10 @@ pub enum LabError {
 impl LabError {
     /// A CRI call's failure.
     pub(crate) fn cri(call: &'static str, status: tonic::Status) -> Self {
-        LabError::Cri { call, status: Box::new(status) }
+        LabError::Cri {
+            call,
+            status: Box::new(status),
+        }
     }
 }
 
@@ -76,6 +79,9 @@ pub(crate) trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| LabError::Io { what: what(), source: source.into() })
+        self.map_err(|source| LabError::Io {
+            what: what(),
+            source: source.into(),
+        })
     }
 }

@@ -26,8 +26,8 @@ const X86_64: &[u8] = &[0xb8, 0x22, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 ///        b again
 /// ```
 const AARCH64: &[u8] = &[
-    0x00, 0x00, 0x80, 0xd2, 0x01, 0x00, 0x80, 0xd2, 0x02, 0x00, 0x80, 0xd2, 0x03, 0x00, 0x80, 0xd2, 0x28, 0x09,
-    0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xfa, 0xff, 0xff, 0x17,
+    0x00, 0x00, 0x80, 0xd2, 0x01, 0x00, 0x80, 0xd2, 0x02, 0x00, 0x80, 0xd2, 0x03, 0x00, 0x80, 0xd2, 0x28,
+    0x09, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xfa, 0xff, 0xff, 0x17,
 ];
 
 /// Where the program is loaded.
@@ -43,7 +43,9 @@ pub(crate) fn pause_program() -> Result<Vec<u8>> {
     match std::env::consts::ARCH {
         "x86_64" => Ok(elf(62, X86_64)),
         "aarch64" => Ok(elf(183, AARCH64)),
-        other => Err(LabError::Missing(format!("there is no pause program for {other}: add one to image.rs"))),
+        other => Err(LabError::Missing(format!(
+            "there is no pause program for {other}: add one to image.rs"
+        ))),
     }
 }
 
@@ -73,13 +75,18 @@ fn elf(machine: u16, code: &[u8]) -> Vec<u8> {
 /// As [`pause_program`].
 pub(crate) fn archive() -> Result<Vec<u8>> {
     let layer = tar_of(&[("pause", 0o755, &pause_program()?)])?;
-    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let architecture = if std::env::consts::ARCH == "aarch64" {
+        "arm64"
+    } else {
+        "amd64"
+    };
     let config = serde_json::json!({
         "architecture": architecture, "os": "linux",
         "config": {"Entrypoint": ["/pause"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&Sha256::digest(&layer)))]},
     });
-    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]);
+    let manifest =
+        serde_json::json!([{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]);
     tar_of(&[
         ("manifest.json", 0o644, manifest.to_string().as_bytes()),
         ("config.json", 0o644, config.to_string().as_bytes()),
@@ -93,7 +100,9 @@ fn tar_of(files: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(*mode);
-        archive.append_data(&mut header, name, *content).doing(|| format!("put {name} into an archive"))?;
+        archive
+            .append_data(&mut header, name, *content)
+            .doing(|| format!("put {name} into an archive"))?;
     }
     archive.into_inner().doing(|| "finish an archive".to_owned())
 }

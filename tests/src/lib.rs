@@ -28,7 +28,7 @@ mod options;
 mod process;
 pub mod runtime;
 mod sandbox;
-mod standin;
+pub mod standin;
 pub mod tools;
 
 pub use breakage::{Crowd, InFlight, Reservation, random_id};

@@ -20,7 +20,11 @@ pub const BRIDGE: &str = "cni0";
 
 /// The configuration list of a node.
 pub(crate) fn conflist(options: &Options) -> Value {
-    let ranges: Vec<Value> = options.subnets.iter().map(|subnet| json!([{"subnet": subnet}])).collect();
+    let ranges: Vec<Value> = options
+        .subnets
+        .iter()
+        .map(|subnet| json!([{"subnet": subnet}]))
+        .collect();
     let routes: Vec<Value> = options
         .subnets
         .iter()
@@ -46,7 +50,11 @@ pub(crate) fn conflist(options: &Options) -> Value {
 /// Where this node's plugins are, as seen inside.
 pub(crate) fn plugin_dir(node: &Node) -> PathBuf {
     let ours = node.path(init::OPT_IS_OURS).exists();
-    if ours { PathBuf::from(init::OPT_PLUGINS) } else { Path::new(init::LAB_DIR).join("cni-bin") }
+    if ours {
+        PathBuf::from(init::OPT_PLUGINS)
+    } else {
+        Path::new(init::LAB_DIR).join("cni-bin")
+    }
 }
 
 /// Puts configuration and plugins where a node has them.
@@ -63,7 +71,10 @@ pub(crate) fn install(node: &Node) -> Result<()> {
     node.make_dirs("/etc/cni/net.d")?;
     // A machine that is a node itself has configurations of its own; the first by name would win.
     let configurations = node.path("/etc/cni/net.d");
-    for entry in fs::read_dir(&configurations).at("read", &configurations)?.flatten() {
+    for entry in fs::read_dir(&configurations)
+        .at("read", &configurations)?
+        .flatten()
+    {
         fs::remove_file(entry.path()).at("hide", &entry.path())?;
     }
     node.write(CONFLIST, &format!("{:#}\n", conflist(&node.options)))

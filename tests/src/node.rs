@@ -35,17 +35,28 @@ impl Node {
     ///
     /// [`LabError::Missing`] when this machine or this user cannot run the engine.
     pub fn start(options: Options) -> Result<Node> {
-        for (program, package) in [("nsenter", "util-linux"), ("setpriv", "util-linux"), ("ip", "iproute2")] {
+        for (program, package) in [
+            ("nsenter", "util-linux"),
+            ("setpriv", "util-linux"),
+            ("ip", "iproute2"),
+        ] {
             tools::need(program, package)?;
         }
         if options.engine == Engine::Containerd && !nix::unistd::geteuid().is_root() {
-            return Err(LabError::Missing("containerd needs root: use Engine::StandIn".to_owned()));
+            return Err(LabError::Missing(
+                "containerd needs root: use Engine::StandIn".to_owned(),
+            ));
         }
         cgroups::sweep();
         let started = Instant::now();
         let cgroup = cgroups::name(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let janitor = Janitor::start(&cgroup)?;
-        let node = Node { janitor, options, cgroup, started };
+        let node = Node {
+            janitor,
+            options,
+            cgroup,
+            started,
+        };
         network::install(&node)?;
         node.prepare_runtime()?;
         node.start_runtime()?;
@@ -101,7 +112,10 @@ impl Node {
     /// program.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let program = program.as_ref();
-        let built = program.to_str().filter(|name| !name.contains('/')).map(tools::workspace_binary);
+        let built = program
+            .to_str()
+            .filter(|name| !name.contains('/'))
+            .map(tools::workspace_binary);
         let program = built.and_then(Result::ok).unwrap_or_else(|| program.to_owned());
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.pid().to_string()]);
@@ -110,7 +124,9 @@ impl Node {
             command.args(["--user", "--preserve-credentials"]);
         }
         // nsenter forks into the pid namespace, and would leave the program behind when killed.
-        command.args(["--", "setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
+        command
+            .args(["--", "setpriv", "--pdeathsig", "KILL", "--"])
+            .arg(program);
         command.env("PATH", tools::NODE_PATH);
         command
     }
@@ -122,9 +138,13 @@ impl Node {
     /// When it cannot be started.
     pub fn output<S: AsRef<str>>(&self, argv: &[S]) -> Result<Output> {
         let line = argv.iter().map(AsRef::as_ref).collect::<Vec<_>>();
-        let (program, arguments) =
-            line.split_first().ok_or_else(|| LabError::Odd("nothing to run".to_owned()))?;
-        self.command(program).args(arguments).output().doing(|| format!("run {}", line.join(" ")))
+        let (program, arguments) = line
+            .split_first()
+            .ok_or_else(|| LabError::Odd("nothing to run".to_owned()))?;
+        self.command(program)
+            .args(arguments)
+            .output()
+            .doing(|| format!("run {}", line.join(" ")))
     }
 
     /// Runs a program inside that must succeed; its standard output.
@@ -181,8 +201,9 @@ impl Node {
     /// The names in a directory of the node, sorted; empty if there is no such directory.
     pub fn names(&self, inside: impl AsRef<Path>) -> Vec<String> {
         let entries = fs::read_dir(self.path(inside)).into_iter().flatten().flatten();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -194,7 +215,10 @@ impl Node {
 
     /// Where host-local keeps its reservations: one directory for each network.
     pub fn data_dir(&self) -> &Path {
-        self.options.data_dir.as_deref().unwrap_or(Path::new("/var/lib/cni/networks"))
+        self.options
+            .data_dir
+            .as_deref()
+            .unwrap_or(Path::new("/var/lib/cni/networks"))
     }
 
     pub(crate) fn cri(&self) -> Cri {
@@ -202,12 +226,22 @@ impl Node {
     }
 
     /// Waits for something to become true in the node.
-    pub(crate) fn await_that(&self, what: &str, limit: Duration, log: &str, mut test: impl FnMut() -> bool) -> Result<()> {
+    pub(crate) fn await_that(
+        &self,
+        what: &str,
+        limit: Duration,
+        log: &str,
+        mut test: impl FnMut() -> bool,
+    ) -> Result<()> {
         let end = Instant::now() + limit;
         while !test() {
             if Instant::now() > end {
                 let detail = self.read(log).map(|log| last_lines(&log)).unwrap_or_default();
-                return Err(LabError::Timeout { what: what.to_owned(), seconds: limit.as_secs(), detail });
+                return Err(LabError::Timeout {
+                    what: what.to_owned(),
+                    seconds: limit.as_secs(),
+                    detail,
+                });
             }
             sleep(Duration::from_millis(10));
         }
@@ -218,5 +252,9 @@ impl Node {
 fn last_lines(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default();
-    if tail.is_empty() { String::new() } else { format!("; the log ends:\n{}", tail.join("\n")) }
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!("; the log ends:\n{}", tail.join("\n"))
+    }
 }

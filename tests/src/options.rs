@@ -67,7 +67,10 @@ impl Default for Options {
 impl Options {
     /// The default node on the given engine.
     pub fn on(engine: Engine) -> Self {
-        Options { engine, ..Options::default() }
+        Options {
+            engine,
+            ..Options::default()
+        }
     }
 
     /// Adds an IPv6 range.

@@ -21,7 +21,10 @@ pub struct Process {
 impl Process {
     /// Whether it is the shim of that container.
     pub fn is_shim_of(&self, id: &str) -> bool {
-        let named = self.argv.first().is_some_and(|name| name.contains("containerd-shim"));
+        let named = self
+            .argv
+            .first()
+            .is_some_and(|name| name.contains("containerd-shim"));
         named && self.argv.windows(2).any(|pair| pair[0] == "-id" && pair[1] == id)
     }
 }
@@ -29,7 +32,10 @@ impl Process {
 impl Node {
     /// Every process of the node.
     pub fn processes(&self) -> Vec<Process> {
-        let pids = self.names("/proc").into_iter().filter_map(|name| name.parse().ok());
+        let pids = self
+            .names("/proc")
+            .into_iter()
+            .filter_map(|name| name.parse().ok());
         pids.filter_map(|pid| self.process(pid)).collect()
     }
 
@@ -41,8 +47,12 @@ impl Node {
         let argv = line.split(|byte| *byte == 0).filter(|part| !part.is_empty());
         Some(Process {
             pid,
-            argv: argv.map(|part| String::from_utf8_lossy(part).into_owned()).collect(),
-            zombie: stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')),
+            argv: argv
+                .map(|part| String::from_utf8_lossy(part).into_owned())
+                .collect(),
+            zombie: stat
+                .rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('Z')),
         })
     }
 
@@ -58,7 +68,8 @@ impl Node {
     /// When no shell can be run.
     pub fn signal(&self, name: &str, pids: &[u32]) -> Result<()> {
         let list: Vec<String> = pids.iter().map(u32::to_string).collect();
-        self.shell(&format!("kill -{name} {} 2>/dev/null || true", list.join(" "))).map(drop)
+        self.shell(&format!("kill -{name} {} 2>/dev/null || true", list.join(" ")))
+            .map(drop)
     }
 
     /// Kills processes of the node and waits until they are gone.
@@ -94,6 +105,8 @@ impl Node {
         line.push("--");
         line.extend(argv.iter().map(AsRef::as_ref));
         let said = self.exec(&line)?;
-        said.trim().parse().map_err(|_error| LabError::Odd(format!("no process id: {said}")))
+        said.trim()
+            .parse()
+            .map_err(|_error| LabError::Odd(format!("no process id: {said}")))
     }
 }

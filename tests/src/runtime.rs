@@ -58,8 +58,14 @@ impl Node {
         };
         self.write(PID, &pid.to_string())?;
         let _ = fs::remove_file(self.path(MOVED));
-        self.await_that("ready runtime", START_LIMIT, LOG, || self.cri().ready().unwrap_or(false))?;
-        if self.options.engine == Engine::Containerd { self.import_pause() } else { Ok(()) }
+        self.await_that("ready runtime", START_LIMIT, LOG, || {
+            self.cri().ready().unwrap_or(false)
+        })?;
+        if self.options.engine == Engine::Containerd {
+            self.import_pause()
+        } else {
+            Ok(())
+        }
     }
 
     /// `ctr` returns before the CRI plugin has heard of the image.
@@ -67,7 +73,9 @@ impl Node {
         if !self.cri().has_image(image::NAME)? {
             self.exec(&["ctr", "--namespace", "k8s.io", "images", "import", ARCHIVE])?;
         }
-        self.await_that("pause image", START_LIMIT, LOG, || self.cri().has_image(image::NAME).unwrap_or(false))
+        self.await_that("pause image", START_LIMIT, LOG, || {
+            self.cri().has_image(image::NAME).unwrap_or(false)
+        })
     }
 
     /// The runtime's process, by its id inside; none when it does not run.
@@ -91,9 +99,13 @@ impl Node {
     ///
     /// When it does not end.
     pub fn stop_runtime(&self) -> Result<()> {
-        let Some(pid) = self.runtime_pid() else { return Ok(()) };
+        let Some(pid) = self.runtime_pid() else {
+            return Ok(());
+        };
         self.signal("TERM", &[pid])?;
-        self.await_that("end of the runtime", Duration::from_secs(20), LOG, || !self.is_alive(pid))
+        self.await_that("end of the runtime", Duration::from_secs(20), LOG, || {
+            !self.is_alive(pid)
+        })
     }
 
     /// Stops the runtime and starts it on the same data.
@@ -125,7 +137,8 @@ impl Node {
     }
 
     fn running(&self) -> Result<u32> {
-        self.runtime_pid().ok_or_else(|| LabError::Odd("the runtime does not run".to_owned()))
+        self.runtime_pid()
+            .ok_or_else(|| LabError::Odd("the runtime does not run".to_owned()))
     }
 
     /// Moves the runtime's socket, as a node whose runtime is configured to be elsewhere. The next start puts it back.
@@ -145,7 +158,8 @@ impl Node {
 
     /// Where the runtime's socket is now, inside the node.
     pub fn socket(&self) -> PathBuf {
-        self.read(MOVED).map_or_else(|_| PathBuf::from(SOCKET), PathBuf::from)
+        self.read(MOVED)
+            .map_or_else(|_| PathBuf::from(SOCKET), PathBuf::from)
     }
 }
 

@@ -50,7 +50,9 @@ impl Node {
     ///
     /// At the first that does not start.
     pub fn run_sandboxes(&self, n: usize) -> Result<Vec<Sandbox>> {
-        (0..n).map(|number| self.run_sandbox(&format!("pod-{number}"))).collect()
+        (0..n)
+            .map(|number| self.run_sandbox(&format!("pod-{number}")))
+            .collect()
     }
 
     pub(crate) fn pod_config(&self, name: &str) -> Result<v1::PodSandboxConfig> {
@@ -66,14 +68,25 @@ impl Node {
     /// When the runtime does not know it, or tells too little.
     pub fn sandbox(&self, id: &str) -> Result<Sandbox> {
         let answer = self.cri().status(id)?;
-        let info: Value = answer.info.get("info").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let info: Value = answer
+            .info
+            .get("info")
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
         let status = answer.status.unwrap_or_default();
         let metadata = status.metadata.unwrap_or_default();
         let network = status.network.unwrap_or_default();
         let more = network.additional_ips.into_iter().map(|also| also.ip);
-        let ips = std::iter::once(network.ip).chain(more).filter_map(|ip| ip.parse().ok()).collect();
-        let netns = netns_of(&info).ok_or_else(|| LabError::Odd(format!("sandbox {id} has no network namespace")))?;
-        let pause = info["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        let ips = std::iter::once(network.ip)
+            .chain(more)
+            .filter_map(|ip| ip.parse().ok())
+            .collect();
+        let netns =
+            netns_of(&info).ok_or_else(|| LabError::Odd(format!("sandbox {id} has no network namespace")))?;
+        let pause = info["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .unwrap_or(0);
         Ok(Sandbox {
             id: id.to_owned(),
             name: metadata.name,
@@ -90,8 +103,13 @@ impl Node {
         let file = format!("{CNI_CACHE}/{}-{id}-eth0", self.options.network);
         let cache: Value = serde_json::from_str(&self.read(file).ok()?).ok()?;
         let interfaces = cache["result"]["interfaces"].as_array()?;
-        let outside = interfaces.iter().filter(|one| one["sandbox"].as_str().unwrap_or_default().is_empty());
-        outside.filter_map(|one| one["name"].as_str()).find(|name| name.starts_with("veth")).map(str::to_owned)
+        let outside = interfaces
+            .iter()
+            .filter(|one| one["sandbox"].as_str().unwrap_or_default().is_empty());
+        outside
+            .filter_map(|one| one["name"].as_str())
+            .find(|name| name.starts_with("veth"))
+            .map(str::to_owned)
     }
 
     /// Stops a sandbox through the runtime.
@@ -119,7 +137,12 @@ impl Node {
     /// The runtime's own.
     pub fn list_sandboxes(&self) -> Result<Vec<(String, bool)>> {
         let ready = i32::from(v1::PodSandboxState::SandboxReady);
-        Ok(self.cri().list()?.into_iter().map(|one| (one.id, one.state == ready)).collect())
+        Ok(self
+            .cri()
+            .list()?
+            .into_iter()
+            .map(|one| (one.id, one.state == ready))
+            .collect())
     }
 
     /// Runs a program in a sandbox's network; it must succeed.
@@ -156,7 +179,20 @@ impl Node {
 
 /// Three tries: the first packet of a new port may be lost while the bridge learns.
 fn ping(ip: IpAddr) -> Vec<String> {
-    ["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-w", "3", &ip.to_string()].map(str::to_owned).to_vec()
+    [
+        "ping",
+        "-n",
+        "-q",
+        "-c",
+        "3",
+        "-i",
+        "0.2",
+        "-w",
+        "3",
+        &ip.to_string(),
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 fn netns_of(info: &Value) -> Option<PathBuf> {
@@ -168,6 +204,9 @@ fn netns_of(info: &Value) -> Option<PathBuf> {
 /// A random UUID, from the kernel.
 pub(crate) fn random_uuid() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/uuid");
-    let text = std::fs::read_to_string(path).map_err(|source| LabError::Io { what: "make a uuid".to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| LabError::Io {
+        what: "make a uuid".to_owned(),
+        source,
+    })?;
     Ok(text.trim().to_owned())
 }

@@ -5,8 +5,14 @@ use std::path::{Path, PathBuf};
 use crate::error::{LabError, Result};
 
 /// Where the machine's programs are looked for, besides PATH: an ordinary user's PATH often lacks the sbin directories.
-const SYSTEM_DIRS: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const SYSTEM_DIRS: [&str; 6] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+];
 
 /// The search path inside a node.
 pub(crate) const NODE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -16,7 +22,10 @@ const PLUGIN_DIRS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cn
 
 /// A program of the machine, by name.
 pub fn find(name: &str) -> Option<PathBuf> {
-    SYSTEM_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
+    SYSTEM_DIRS
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.is_file())
 }
 
 /// A program of the machine, or the reason why there can be no lab.
@@ -38,15 +47,20 @@ pub fn cni_plugins() -> Option<PathBuf> {
 ///
 /// [`LabError::Missing`] when it was not built. `cargo test -p nodemend-lab` builds the lab only: build the tools first.
 pub fn workspace_binary(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()
-        .map_err(|source| LabError::Io { what: "find the running program".to_owned(), source })?;
+    let own = std::env::current_exe().map_err(|source| LabError::Io {
+        what: "find the running program".to_owned(),
+        source,
+    })?;
     own.ancestors()
         .skip(1)
         .take(2)
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
         .ok_or_else(|| {
-            LabError::Missing(format!("`{name}` was not built beside {}: run `cargo build` first", own.display()))
+            LabError::Missing(format!(
+                "`{name}` was not built beside {}: run `cargo build` first",
+                own.display()
+            ))
         })
 }
 

@@ -44,6 +44,10 @@ fn age_tree(dir: &Path, by: Duration) -> Result<()> {
 }
 
 fn age(path: &Path, by: Duration) -> Result<()> {
-    let then = SystemTime::now().checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH);
-    File::open(path).and_then(|file| file.set_modified(then)).at("age", path)
+    let then = SystemTime::now()
+        .checked_sub(by)
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    File::open(path)
+        .and_then(|file| file.set_modified(then))
+        .at("age", path)
 }

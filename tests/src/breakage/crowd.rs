@@ -26,8 +26,9 @@ impl Node {
     /// When `ip` fails.
     pub fn crowd(&self, crowd: Crowd) -> Result<Vec<PathBuf>> {
         let first = self.names("/run/netns").len();
-        let names: Vec<String> =
-            (0..crowd.count).map(|n| format!("cni-{first:08x}-0000-4000-8000-{n:012x}")).collect();
+        let names: Vec<String> = (0..crowd.count)
+            .map(|n| format!("cni-{first:08x}-0000-4000-8000-{n:012x}"))
+            .collect();
         let mut batch = String::new();
         for (n, name) in names.iter().enumerate() {
             let veth = format!("veth{:08x}", (first << 16) + n);
@@ -36,9 +37,14 @@ impl Node {
             let _ = writeln!(batch, "link set {veth} master {BRIDGE} up");
         }
         self.write("/run/lab/crowd", &batch)?;
-        self.shell(&format!("ip link show {BRIDGE} >/dev/null 2>&1 || ip link add {BRIDGE} type bridge"))?;
+        self.shell(&format!(
+            "ip link show {BRIDGE} >/dev/null 2>&1 || ip link add {BRIDGE} type bridge"
+        ))?;
         self.exec(&["ip", "-batch", "/run/lab/crowd"])?;
-        let files: Vec<PathBuf> = names.iter().map(|name| PathBuf::from("/run/netns").join(name)).collect();
+        let files: Vec<PathBuf> = names
+            .iter()
+            .map(|name| PathBuf::from("/run/netns").join(name))
+            .collect();
         if crowd.processes {
             self.populate(&files)?;
         }
@@ -48,7 +54,11 @@ impl Node {
     fn populate(&self, netns: &[PathBuf]) -> Result<()> {
         let mut script = String::new();
         for file in netns {
-            let _ = writeln!(script, "nsenter --net={} setsid --fork sleep infinity </dev/null >/dev/null 2>&1", file.display());
+            let _ = writeln!(
+                script,
+                "nsenter --net={} setsid --fork sleep infinity </dev/null >/dev/null 2>&1",
+                file.display()
+            );
         }
         // Too long for a command line.
         self.write("/run/lab/populate", &script)?;

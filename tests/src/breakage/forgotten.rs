@@ -20,7 +20,10 @@ impl Node {
     pub fn wipe_metadata(&self) -> Result<PathBuf> {
         self.kill_runtime()?;
         let aside = (1..).map(|n| PathBuf::from(format!("{}.aside-{n}", runtime::ROOT)));
-        let aside = aside.into_iter().find(|path| !self.path(path).exists()).unwrap_or_default();
+        let aside = aside
+            .into_iter()
+            .find(|path| !self.path(path).exists())
+            .unwrap_or_default();
         let root = self.path(runtime::ROOT);
         fs::rename(&root, self.path(&aside)).at("set aside", &root)?;
         self.make_dirs(runtime::ROOT)?;
@@ -31,7 +34,9 @@ impl Node {
     /// The shims of a sandbox, by their ids inside the node.
     pub fn shims(&self, sandbox: &Sandbox) -> Vec<u32> {
         let all = self.processes().into_iter();
-        all.filter(|process| process.is_shim_of(&sandbox.id) && !process.zombie).map(|shim| shim.pid).collect()
+        all.filter(|process| process.is_shim_of(&sandbox.id) && !process.zombie)
+            .map(|shim| shim.pid)
+            .collect()
     }
 
     /// Kills shim and pause of sandboxes, as `systemctl kill` of the unit does: only the mount holds the network namespace, and

@@ -17,7 +17,12 @@ impl Node {
     pub fn hold_netns(&self, netns: &Path, way: Hold) -> Result<u32> {
         let lab = tools::lab_binary()?;
         let log = format!("/run/lab/hold-{}", crate::sandbox::random_uuid()?);
-        let argv = [lab.to_string_lossy(), "hold".into(), way.name().into(), netns.to_string_lossy()];
+        let argv = [
+            lab.to_string_lossy(),
+            "hold".into(),
+            way.name().into(),
+            netns.to_string_lossy(),
+        ];
         let pid = self.detach(&["--log", &log], &argv)?;
         self.await_that("holder of the namespace", Duration::from_secs(10), &log, || {
             self.read(&log).is_ok_and(|said| said.contains("ready")) || !self.is_alive(pid)
@@ -25,7 +30,10 @@ impl Node {
         if self.is_alive(pid) {
             return Ok(pid);
         }
-        Err(LabError::Odd(format!("the holder ended: {}", self.read(&log).unwrap_or_default().trim())))
+        Err(LabError::Odd(format!(
+            "the holder ended: {}",
+            self.read(&log).unwrap_or_default().trim()
+        )))
     }
 
     /// The same, and then the namespace's file goes: only this process keeps it, and with it the veth pair. What else was in it must have

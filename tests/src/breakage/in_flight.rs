@@ -30,16 +30,25 @@ impl Node {
     /// When the node has no hook plugin, or the ADD does not come that far.
     pub fn in_flight_add(&self, name: &str) -> Result<InFlight<'_>> {
         if !self.options.hook {
-            return Err(LabError::Odd("the node was made without the hook plugin".to_owned()));
+            return Err(LabError::Odd(
+                "the node was made without the hook plugin".to_owned(),
+            ));
         }
         self.write(hook::HOLD_ADD, "")?;
         let before = self.names(hook::WAITING);
         let config = self.pod_config(name)?;
         let runtime = Cri::new(self.path(self.socket()));
         let call = thread::spawn(move || runtime.run(config));
-        let mut guard = InFlight { node: self, id: String::new(), call: Some(call) };
+        let mut guard = InFlight {
+            node: self,
+            id: String::new(),
+            call: Some(call),
+        };
         self.await_that("ADD in the hook plugin", PATIENCE, crate::runtime::LOG, || {
-            let new = self.names(hook::WAITING).into_iter().find(|id| !before.contains(id));
+            let new = self
+                .names(hook::WAITING)
+                .into_iter()
+                .find(|id| !before.contains(id));
             guard.id = new.unwrap_or_default();
             !guard.id.is_empty()
         })?;
@@ -59,7 +68,9 @@ impl InFlight<'_> {
     ///
     /// The runtime's own: a tool that took something away meanwhile shows here.
     pub fn finish(mut self) -> Result<Sandbox> {
-        let id = self.release().unwrap_or_else(|| Err(LabError::Odd("the call is over".to_owned())))?;
+        let id = self
+            .release()
+            .unwrap_or_else(|| Err(LabError::Odd("the call is over".to_owned())))?;
         self.node.sandbox(&id)
     }
 

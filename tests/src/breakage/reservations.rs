@@ -89,7 +89,12 @@ impl Node {
         let network = &self.options.network;
         let taken = self.reserved(network);
         let mut filled = Vec::new();
-        for address in self.addresses()?.into_iter().map(IpAddr::V4).filter(|address| !taken.contains(address)) {
+        for address in self
+            .addresses()?
+            .into_iter()
+            .map(IpAddr::V4)
+            .filter(|address| !taken.contains(address))
+        {
             let path = self.write_reservation(network, &address.to_string(), &Reservation::orphan()?)?;
             self.age_file(&path, Duration::from_secs(7200))?;
             filled.push(address);
@@ -99,11 +104,20 @@ impl Node {
 
     /// The addresses that pods may get: without the network's own, the gateway and the broadcast.
     fn addresses(&self) -> Result<Vec<Ipv4Addr>> {
-        let subnet = self.options.subnets.first().map(String::as_str).unwrap_or_default();
+        let subnet = self
+            .options
+            .subnets
+            .first()
+            .map(String::as_str)
+            .unwrap_or_default();
         let odd = || LabError::Odd(format!("`{subnet}` is no IPv4 range that could be filled"));
         let (base, length) = subnet.split_once('/').ok_or_else(odd)?;
         let base = u32::from(base.parse::<Ipv4Addr>().map_err(|_error| odd())?);
-        let length: u32 = length.parse().ok().filter(|length| (16..=30).contains(length)).ok_or_else(odd)?;
+        let length: u32 = length
+            .parse()
+            .ok()
+            .filter(|length| (16..=30).contains(length))
+            .ok_or_else(odd)?;
         let last = base | (u32::MAX >> length);
         Ok((base + 2..last).map(Ipv4Addr::from).collect())
     }

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use nodemend_lab::inside::detach::{self, Detach};
 use nodemend_lab::inside::hold::{self, Hold};
 use nodemend_lab::inside::{init, janitor};
-use nodemend_lab::{LabError, Result};
+use nodemend_lab::{LabError, Result, standin};
 
 /// Parts of a node.
 #[derive(Debug, Subcommand)]
@@ -34,12 +34,12 @@ pub(crate) enum Inside {
         #[arg(last = true, required = true)]
         argv: Vec<String>,
     },
+    /// Be the stand-in for a runtime.
+    #[command(hide = true)]
+    CriServer,
     /// Keep a network namespace alive.
     #[command(hide = true)]
-    Hold {
-        way: String,
-        netns: PathBuf,
-    },
+    Hold { way: String, netns: PathBuf },
 }
 
 /// Does that part.
@@ -47,7 +47,18 @@ pub(crate) fn run(part: Inside) -> Result<ExitCode> {
     match part {
         Inside::Janitor { cgroup } => janitor::run(&cgroup)?,
         Inside::Init => init::run()?,
-        Inside::Detach { log, net, argv0, argv } => detach::run(&Detach { log, net, argv0, argv })?,
+        Inside::CriServer => standin::run()?,
+        Inside::Detach {
+            log,
+            net,
+            argv0,
+            argv,
+        } => detach::run(&Detach {
+            log,
+            net,
+            argv0,
+            argv,
+        })?,
         Inside::Hold { way, netns } => {
             let known = Hold::named(&way).ok_or_else(|| LabError::Odd(format!("no way to hold: {way}")))?;
             hold::run(known, &netns)?;

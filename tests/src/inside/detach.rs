@@ -32,7 +32,11 @@ impl Detach {
         command.stdin(Stdio::null()).current_dir("/").process_group(0);
         match &self.log {
             Some(path) => {
-                let log = File::options().create(true).append(true).open(path).at("open", path)?;
+                let log = File::options()
+                    .create(true)
+                    .append(true)
+                    .open(path)
+                    .at("open", path)?;
                 let also = log.try_clone().at("open", path)?;
                 command.stdout(log).stderr(also);
             }
@@ -40,19 +44,26 @@ impl Detach {
                 command.stdout(Stdio::null()).stderr(Stdio::null());
             }
         }
-        let child = command.spawn().doing(|| format!("start {}", self.argv.join(" ")))?;
+        let child = command
+            .spawn()
+            .doing(|| format!("start {}", self.argv.join(" ")))?;
         Ok(child.id())
     }
 
     fn command(&self) -> Result<Command> {
-        let (program, arguments) =
-            self.argv.split_first().ok_or_else(|| LabError::Odd("nothing to start".to_owned()))?;
+        let (program, arguments) = self
+            .argv
+            .split_first()
+            .ok_or_else(|| LabError::Odd("nothing to start".to_owned()))?;
         let mut command = match &self.net {
             None => Command::new(program),
             // Without --fork nsenter becomes the program, so the process id is the program's.
             Some(net) => {
                 let mut command = Command::new("nsenter");
-                command.arg(format!("--net={}", net.display())).arg("--").arg(program);
+                command
+                    .arg(format!("--net={}", net.display()))
+                    .arg("--")
+                    .arg(program);
                 command
             }
         };

@@ -28,17 +28,27 @@ pub enum Hold {
 
 impl Hold {
     /// Every way, with its name on the command line.
-    pub const ALL: [(&'static str, Hold); 4] =
-        [("thread", Hold::Thread), ("fd", Hold::Fd), ("socket", Hold::Socket), ("mount", Hold::Mount)];
+    pub const ALL: [(&'static str, Hold); 4] = [
+        ("thread", Hold::Thread),
+        ("fd", Hold::Fd),
+        ("socket", Hold::Socket),
+        ("mount", Hold::Mount),
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, way)| *way == self).map_or("", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, way)| *way == self)
+            .map_or("", |(name, _)| name)
     }
 
     /// The way of that name.
     pub fn named(name: &str) -> Option<Hold> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, way)| *way)
+        Self::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, way)| *way)
     }
 }
 
@@ -73,13 +83,14 @@ fn in_helper(enter: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> 
     let (say, hear) = mpsc::channel();
     thread::spawn(move || {
         let outcome = enter();
-        let entered = outcome.is_ok();
-        let _ = say.send(outcome);
-        while entered {
-            thread::park();
+        if say.send(outcome).is_ok() {
+            loop {
+                thread::park();
+            }
         }
     });
-    hear.recv().map_err(|_gone| LabError::Odd("the helper thread ended".to_owned()))?
+    hear.recv()
+        .map_err(|_gone| LabError::Odd("the helper thread ended".to_owned()))?
 }
 
 /// A socket belongs to the namespace of the thread that made it, wherever that thread is later.
@@ -89,7 +100,8 @@ fn socket_made_in(target: &File) -> Result<UdpSocket> {
         setns(&target, CloneFlags::CLONE_NEWNET).doing(|| "enter the namespace".to_owned())?;
         UdpSocket::bind("0.0.0.0:0").doing(|| "make a socket".to_owned())
     });
-    made.join().map_err(|_panic| LabError::Odd("the helper thread panicked".to_owned()))?
+    made.join()
+        .map_err(|_panic| LabError::Odd("the helper thread panicked".to_owned()))?
 }
 
 /// Under another path than the original: removing a file takes off whatever is mounted on it in every mount namespace.
@@ -99,7 +111,12 @@ fn mount_elsewhere(netns: &Path) -> Result<()> {
         mount(source, target, kind, flags, None::<&str>).at("mount", target)
     };
     mounted(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
-    mounted(Some(Path::new("tmpfs")), Path::new(LAB_DIR), Some("tmpfs"), MsFlags::empty())?;
+    mounted(
+        Some(Path::new("tmpfs")),
+        Path::new(LAB_DIR),
+        Some("tmpfs"),
+        MsFlags::empty(),
+    )?;
     let held = Path::new(LAB_DIR).join("held");
     File::create(&held).at("make", &held)?;
     mounted(Some(netns), &held, None, MsFlags::MS_BIND)

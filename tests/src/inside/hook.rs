@@ -45,7 +45,10 @@ fn say(answer: Result<Option<Value>, String>, config: &Value) -> ExitCode {
         Ok(Some(result)) => (result, ExitCode::SUCCESS),
         Err(message) => {
             let version = config.get("cniVersion").cloned().unwrap_or_default();
-            (json!({"cniVersion": version, "code": 100, "msg": message.trim()}), ExitCode::FAILURE)
+            (
+                json!({"cniVersion": version, "code": 100, "msg": message.trim()}),
+                ExitCode::FAILURE,
+            )
         }
     };
     let _ = writeln!(std::io::stdout(), "{document}");
@@ -53,7 +56,10 @@ fn say(answer: Result<Option<Value>, String>, config: &Value) -> ExitCode {
 }
 
 fn versions(config: &Value) -> Value {
-    let asked = config.get("cniVersion").cloned().unwrap_or_else(|| json!("0.4.0"));
+    let asked = config
+        .get("cniVersion")
+        .cloned()
+        .unwrap_or_else(|| json!("0.4.0"));
     json!({"cniVersion": asked, "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]})
 }
 

@@ -58,21 +58,38 @@ fn reap(children: &SigSet) -> Result<()> {
 fn build() -> Result<()> {
     let own = std::env::current_exe().doing(|| "find the running program".to_owned())?;
     unshare(
-        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS,
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
     )
     .doing(|| "make mount, network, ipc and uts namespaces".to_owned())?;
     mount_at(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
     drop_inherited_mounts();
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount_at(Some("proc"), "/proc", Some("proc"), plain | MsFlags::MS_NOEXEC, None)?;
+    mount_at(
+        Some("proc"),
+        "/proc",
+        Some("proc"),
+        plain | MsFlags::MS_NOEXEC,
+        None,
+    )?;
     mount_at(Some("tmpfs"), "/run", Some("tmpfs"), plain, Some("mode=755"))?;
     for dir in ["/var/lib", "/var/log"] {
-        mount_at(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+        mount_at(
+            Some("tmpfs"),
+            dir,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=755"),
+        )?;
     }
     make_dir(Path::new(LAB_DIR))?;
     overlay("/etc").or_else(|_| copy_over("/etc"))?;
     // Without it the plugins go below the lab's directory: only the configuration then knows where.
-    let _ = overlay("/opt").and_then(|()| make_dir(Path::new(OPT_PLUGINS))).map(|()| fs::write(OPT_IS_OURS, ""));
+    let _ = overlay("/opt")
+        .and_then(|()| make_dir(Path::new(OPT_PLUGINS)))
+        .map(|()| fs::write(OPT_IS_OURS, ""));
     write_etc()?;
     nix::unistd::sethostname("lab-node").doing(|| "set the host name".to_owned())?;
     loopback_up()?;
@@ -85,7 +102,13 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-fn mount_at(source: Option<&str>, target: &str, kind: Option<&str>, flags: MsFlags, data: Option<&str>) -> Result<()> {
+fn mount_at(
+    source: Option<&str>,
+    target: &str,
+    kind: Option<&str>,
+    flags: MsFlags,
+    data: Option<&str>,
+) -> Result<()> {
     mount(source, target, kind, flags, data).doing(|| format!("mount {target}"))
 }
 
@@ -111,7 +134,13 @@ fn overlay(target: &str) -> Result<()> {
     make_dir(Path::new(&upper))?;
     make_dir(Path::new(&work))?;
     let layers = format!("lowerdir={target},upperdir={upper},workdir={work}");
-    mount_at(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(&layers))
+    mount_at(
+        Some("overlay"),
+        target,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(&layers),
+    )
 }
 
 /// The same for a kernel or a file system that refuses the overlay: a copy, of what this user may read.
@@ -119,7 +148,9 @@ fn copy_over(target: &str) -> Result<()> {
     let copy = format!("{LAB_DIR}/copy{target}");
     make_dir(Path::new(&copy))?;
     // Unreadable files (shadow) make cp fail in part, and are not missed.
-    let _ = Command::new("cp").args(["-a", &format!("{target}/."), &copy]).output();
+    let _ = Command::new("cp")
+        .args(["-a", &format!("{target}/."), &copy])
+        .output();
     mount_at(Some(copy.as_str()), target, None, MsFlags::MS_BIND, None)
 }
 
@@ -140,9 +171,14 @@ fn write_etc() -> Result<()> {
 /// The CRI streaming server binds 127.0.0.1: without it containerd does not start.
 fn loopback_up() -> Result<()> {
     let ip = tools::need("ip", "iproute2")?;
-    let done = Command::new(ip).args(["link", "set", "lo", "up"]).output().doing(|| "run ip".to_owned())?;
+    let done = Command::new(ip)
+        .args(["link", "set", "lo", "up"])
+        .output()
+        .doing(|| "run ip".to_owned())?;
     if done.status.success() {
         return Ok(());
     }
-    Err(LabError::Missing(String::from_utf8_lossy(&done.stderr).into_owned()))
+    Err(LabError::Missing(
+        String::from_utf8_lossy(&done.stderr).into_owned(),
+    ))
 }

@@ -108,8 +108,9 @@ fn launch() -> Result<(u32, Child)> {
     if uid.is_root() {
         unshare(CloneFlags::CLONE_NEWPID).doing(|| "make a pid namespace".to_owned())?;
     } else {
-        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
-            .doing(|| "make a user namespace (the kernel or a policy forbids it to ordinary users)".to_owned())?;
+        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID).doing(|| {
+            "make a user namespace (the kernel or a policy forbids it to ordinary users)".to_owned()
+        })?;
         write_map("/proc/self/setgroups", "deny")?;
         write_map("/proc/self/uid_map", &format!("0 {uid} 1"))?;
         write_map("/proc/self/gid_map", &format!("0 {gid} 1"))?;
