@@ -136,20 +136,26 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Appends one entry as a line of JSON and waits until the disk has it.
+    /// Appends entries, each as a line of JSON, and waits until the disk has them.
+    ///
+    /// # Errors
+    /// If they cannot be written: then none of the actions must happen.
+    pub fn append_all<T: Serialize>(&mut self, entries: impl IntoIterator<Item = T>) -> Result<(), Error> {
+        let mut lines = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut lines, &entry)
+                .map_err(|e| Error::State { path: self.path.clone(), reason: e.to_string() })?;
+            lines.push(b'\n');
+        }
+        self.file.write_all(&lines).and_then(|()| self.file.sync_data()).map_err(Error::io("write", &self.path))
+    }
+
+    /// Appends one entry; see [`Journal::append_all`].
     ///
     /// # Errors
     /// If it cannot be written: then the action must not happen.
     pub fn append(&mut self, entry: &impl Serialize) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(entry).map_err(|e| Error::State {
-            path: self.path.clone(),
-            reason: e.to_string(),
-        })?;
-        line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .and_then(|()| self.file.sync_data())
-            .map_err(Error::io("write", &self.path))
+        self.append_all([entry])
     }
 }
 

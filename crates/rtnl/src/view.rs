@@ -22,7 +22,14 @@ pub struct View {
 #[serde(tag = "seen", rename_all = "camelCase")]
 pub enum Seen {
     /// Its links and addresses, all of them.
+    #[serde(rename_all = "camelCase")]
     Inside {
+        /// The id that the host gives to this namespace (`RTM_GETNSID`, Linux 4.0). None if it gave it none: no
+        /// link leads from the host into it. Also None where the kernel has no such ids: then no link has a
+        /// [`Link::peer_nsid`] either.
+        nsid: Option<i32>,
+        /// The id that this namespace gives to the host.
+        host_nsid: Option<i32>,
         /// The links.
         links: Vec<Link>,
         /// The addresses.

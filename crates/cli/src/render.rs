@@ -1,0 +1,152 @@
+//! How a report looks.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+
+use nodemend_evidence::{Claim, Evidence, Item, Outcome, Report, VerdictKind};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::escape::escaped;
+use crate::flags::{Color, Flags, Output};
+
+/// A whole JSON document: the report, and what the tool says beyond it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Document<T, D> {
+    /// The report.
+    #[serde(flatten)]
+    pub report: Report<T>,
+    /// What the tool says beyond it.
+    #[serde(flatten)]
+    pub details: D,
+}
+
+/// The colours of the text report; none of them on a pipe.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint(bool);
+
+impl Paint {
+    pub(crate) fn of(color: Color, stream: &impl IsTerminal) -> Self {
+        Self(match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        })
+    }
+
+    /// No colour.
+    pub fn none() -> Self {
+        Self(false)
+    }
+
+    fn verdict(self, kind: VerdictKind) -> String {
+        let code = match kind {
+            VerdictKind::Live => "32",
+            VerdictKind::Foreign => "2",
+            VerdictKind::Undecided => "33",
+            VerdictKind::Orphan => "1;31",
+        };
+        if self.0 { format!("\u{1b}[{code}m{kind:<9}\u{1b}[0m") } else { format!("{kind:<9}") }
+    }
+}
+
+/// The text of a report: the headlines, then each object that is not plainly alive or foreign, with who was asked.
+/// With `all`, every object. Neighbours of which the same was said share one list of evidence.
+pub fn render<T>(report: &Report<T>, headlines: &[String], what: &str, all: bool, paint: Paint) -> String {
+    let mut text = String::new();
+    for line in headlines {
+        let _ = writeln!(text, "{}", escaped(line));
+    }
+    let counts = report.summary;
+    let _ = writeln!(
+        text,
+        "{} {what}: {} live, {} foreign, {} undecided, {} orphaned",
+        report.items.len(),
+        counts.live,
+        counts.foreign,
+        counts.undecided,
+        counts.orphans
+    );
+    let shown: Vec<&Item<T>> = report.items.iter().filter(|item| all || tells(item)).collect();
+    for group in shown.chunk_by(|a, b| alike(a, b)) {
+        text.push('\n');
+        for item in group {
+            let _ = writeln!(text, "{}  {}", paint.verdict(item.verdict), escaped(&item.title));
+        }
+        if let Some(item) = group.first() {
+            said(&mut text, item);
+        }
+    }
+    if let Some(reason) = &report.refused {
+        let _ = writeln!(text, "\nREFUSED: {}", escaped(reason));
+    }
+    text
+}
+
+fn tells<T>(item: &Item<T>) -> bool {
+    matches!(item.verdict, VerdictKind::Orphan | VerdictKind::Undecided)
+}
+
+fn alike<T>(a: &Item<T>, b: &Item<T>) -> bool {
+    a.verdict == b.verdict && a.reason == b.reason && a.evidence == b.evidence && a.action == b.action && a.outcome == b.outcome
+}
+
+fn said<T>(text: &mut String, item: &Item<T>) {
+    let mut row = |label: &str, words: &str| {
+        let _ = writeln!(text, "           {:<21} {}", escaped(label), escaped(words));
+    };
+    if let Some(reason) = &item.reason {
+        row("because", reason);
+    }
+    if tells(item) {
+        for Evidence { source, claim } in &item.evidence {
+            let mark = match claim {
+                Claim::InUse(_) | Claim::Absent(_) => "",
+                Claim::Unknown(_) => "UNKNOWN: ",
+            };
+            row(source.name(), &format!("{mark}{}", claim.detail()));
+        }
+    }
+    match (&item.action, &item.outcome) {
+        (Some(action), None) => row("action", action),
+        (_, Some(outcome)) => row("done", &outcome_words(outcome)),
+        (None, None) => {}
+    }
+}
+
+fn outcome_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Mended(how) => format!("mended: {how}"),
+        Outcome::AlreadyGone => "it was gone already".to_owned(),
+        Outcome::Refused(why) => format!("REFUSED at the second look: {why}"),
+        Outcome::Failed(why) => format!("FAILED: {why}"),
+        Outcome::NotTried => "not tried: the run was ended before".to_owned(),
+    }
+}
+
+/// Writes a report to stdout. A reader that went away is no error.
+pub(crate) fn print<T: Serialize, D: Serialize>(
+    document: &Document<T, D>,
+    headlines: &[String],
+    what: &str,
+    flags: &Flags,
+) -> anyhow::Result<()> {
+    let stdout = std::io::stdout();
+    let bytes = match flags.output {
+        Output::Json => {
+            let mut bytes = serde_json::to_vec_pretty(document)?;
+            bytes.push(b'\n');
+            bytes
+        }
+        Output::Text => {
+            let paint = Paint::of(flags.color, &stdout);
+            render(&document.report, headlines, what, flags.verbose > 0, paint).into_bytes()
+        }
+    };
+    let mut stdout = stdout.lock();
+    match stdout.write_all(&bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
