@@ -5,12 +5,15 @@ use std::process::ExitCode;
 
 mod cli;
 
+use nodemend_lab::{inside, standin};
+
 fn main() -> ExitCode {
     // A plugin is called by its name, which is a link to this program; a shim is known by its own.
     let name = std::env::args_os().next().unwrap_or_default();
     match Path::new(&name).file_name().and_then(|name| name.to_str()) {
-        Some("lab-hook") => nodemend_lab::inside::hook::run(),
-        Some(nodemend_lab::standin::shim::NAME) => nodemend_lab::standin::shim::run(),
+        Some(inside::bridge::NAME) => inside::bridge::run(),
+        Some(inside::hook::NAME) => inside::hook::run(),
+        Some(standin::shim::NAME) => standin::shim::run(),
         _ => cli::run(),
     }
 }

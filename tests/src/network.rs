@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::error::{Doing, Result};
-use crate::inside::{hook, init};
+use crate::error::{Doing, LabError, Result};
+use crate::inside::{bridge, hook, init};
 use crate::node::Node;
-use crate::options::Options;
+use crate::options::{Engine, Options};
 use crate::tools;
 
 /// The configuration's file, named as flannel's manifests name it.
@@ -57,16 +57,47 @@ pub(crate) fn plugin_dir(node: &Node) -> PathBuf {
     }
 }
 
+/// The machine's plugins, unless the lab's own are wanted or are all there is.
+fn machine_plugins(options: &Options) -> Option<PathBuf> {
+    if options.own_bridge {
+        None
+    } else {
+        tools::cni_plugins()
+    }
+}
+
+/// Whether this configuration can be served.
+pub(crate) fn check(options: &Options) -> Result<()> {
+    if machine_plugins(options).is_some() {
+        return Ok(());
+    }
+    let without = |what: &str| {
+        let package = "package containernetworking-plugins";
+        Err(LabError::Missing(format!(
+            "{what} needs the machine's CNI plugins ({package})"
+        )))
+    };
+    match options.engine {
+        Engine::Containerd => without("containerd"),
+        Engine::StandIn if options.portmap => without("portmap"),
+        Engine::StandIn if options.ip_masq => without("masquerading"),
+        Engine::StandIn => Ok(()),
+    }
+}
+
 /// Puts configuration and plugins where a node has them.
 pub(crate) fn install(node: &Node) -> Result<()> {
     let dir = node.path(plugin_dir(node));
     fs::create_dir_all(&dir).at("make", &dir)?;
-    if let Some(machine) = tools::cni_plugins() {
+    if let Some(machine) = machine_plugins(&node.options) {
         for entry in fs::read_dir(&machine).at("read", &machine)?.flatten() {
             link(&entry.path(), &dir.join(entry.file_name()))?;
         }
     }
-    link(&tools::lab_binary()?, &dir.join(hook::NAME))?;
+    let lab = tools::lab_binary()?;
+    link(&lab, &dir.join(hook::NAME))?;
+    // Does nothing where the machine's own was linked.
+    link(&lab, &dir.join(bridge::NAME))?;
     node.make_dirs("/run/lab/hook")?;
     node.make_dirs("/etc/cni/net.d")?;
     // A machine that is a node itself has configurations of its own; the first by name would win.

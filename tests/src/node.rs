@@ -47,6 +47,7 @@ impl Node {
                 "containerd needs root: use Engine::StandIn".to_owned(),
             ));
         }
+        network::check(&options)?;
         cgroups::sweep();
         let started = Instant::now();
         let cgroup = cgroups::name(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));

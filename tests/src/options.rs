@@ -46,6 +46,8 @@ pub struct Options {
     pub ip_masq: bool,
     /// Whether `portmap` is chained after the bridge.
     pub portmap: bool,
+    /// Whether to use the lab's own `bridge` although the machine has CNI plugins. Only for the stand-in.
+    pub own_bridge: bool,
     /// Whether the lab's own plugin is chained last. Without it a failed DEL and an ADD in flight cannot be made.
     pub hook: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Options {
             network: "cbr0".to_owned(),
             ip_masq: false,
             portmap: false,
+            own_bridge: false,
             hook: true,
         }
     }

@@ -34,10 +34,6 @@ impl Node {
             Engine::Containerd => {
                 tools::need("containerd", "containerd")?;
                 tools::need("runc", "runc")?;
-                if tools::cni_plugins().is_none() {
-                    let what = "there are no CNI plugins (package containernetworking-plugins)";
-                    return Err(LabError::Missing(what.to_owned()));
-                }
                 self.write(CONFIG, &config(&network::plugin_dir(self)))?;
                 let archive = self.path(ARCHIVE);
                 fs::write(&archive, image::archive()?).at("write", &archive)

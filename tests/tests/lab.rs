@@ -2,6 +2,12 @@
 //!
 //! Nothing is skipped here: on a machine that lacks something, the test fails and says what.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed unwrap in a test's helper is a failed test"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -74,6 +80,35 @@ fn a_dual_stack_pod_has_two_addresses() {
     assert_eq!(pod.ips.len(), 2);
     assert_eq!(node.reserved("cbr0").len(), 2);
     assert!(pod.ips.iter().all(|ip| node.pings(*ip)), "{:?}", pod.ips);
+}
+
+#[test]
+fn a_machine_without_cni_plugins_has_the_same_node() {
+    let own = Options {
+        own_bridge: true,
+        ..Options::on(Engine::StandIn).dual_stack()
+    };
+    let node = Node::start(own).unwrap();
+    let pods = node.run_sandboxes(2).unwrap();
+    assert!(
+        pods[1].ips.len() == 2 && pods[1].ips.iter().all(|ip| node.pings_from(&pods[0], *ip)),
+        "{pods:?}"
+    );
+    assert!(node.veths().unwrap().contains(&pods[0].host_veth));
+    let reservation = node
+        .read(node.reservations_of("cbr0").join(pods[0].ips[0].to_string()))
+        .unwrap();
+    assert_eq!(reservation, format!("{}\r\neth0", pods[0].id));
+    node.fill_range().unwrap();
+    assert!(
+        node.run_sandbox("late")
+            .unwrap_err()
+            .to_string()
+            .contains("no IP addresses available")
+    );
+    node.stop_sandbox(&pods[0].id).unwrap();
+    assert_eq!(node.veths().unwrap(), [pods[1].host_veth.as_str()]);
+    assert!(!node.reserved("cbr0").contains(&pods[0].ips[0]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod inside;
+mod shell;
 
 /// Make a real Kubernetes node in private namespaces, and break it.
 #[derive(Debug, Parser)]
@@ -17,6 +18,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Give a person a shell inside a broken node; leaving it ends the node.
+    Shell(shell::Shell),
     #[command(flatten)]
     Inside(inside::Inside),
 }
@@ -24,6 +27,7 @@ enum Command {
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Shell(asked) => shell::run(&asked),
         Command::Inside(part) => inside::run(part),
     };
     match outcome {

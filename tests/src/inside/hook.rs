@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// Its type in a configuration, and the name of its file.
-pub(crate) const NAME: &str = "lab-hook";
+pub const NAME: &str = "lab-hook";
 
 /// While this file exists, every ADD waits in the plugin.
 pub(crate) const HOLD_ADD: &str = "/run/lab/hook/hold-add";
@@ -23,7 +23,6 @@ pub(crate) const WAITING: &str = "/run/lab/hook/waiting";
 
 /// The plugin as the CNI specification wants it: the verb in the environment, the configuration on standard input.
 pub fn run() -> ExitCode {
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let mut input = String::new();
     let _ = std::io::stdin().read_to_string(&mut input);
     let config: Value = serde_json::from_str(&input).unwrap_or_default();
@@ -39,7 +38,8 @@ pub fn run() -> ExitCode {
     say(answer, &config)
 }
 
-fn say(answer: Result<Option<Value>, String>, config: &Value) -> ExitCode {
+/// Answers as a plugin: a result, nothing, or an error object.
+pub(crate) fn say(answer: Result<Option<Value>, String>, config: &Value) -> ExitCode {
     let (document, code) = match answer {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(result)) => (result, ExitCode::SUCCESS),
@@ -55,12 +55,17 @@ fn say(answer: Result<Option<Value>, String>, config: &Value) -> ExitCode {
     code
 }
 
-fn versions(config: &Value) -> Value {
+/// The answer to VERSION.
+pub(crate) fn versions(config: &Value) -> Value {
     let asked = config
         .get("cniVersion")
         .cloned()
         .unwrap_or_else(|| json!("0.4.0"));
     json!({"cniVersion": asked, "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]})
+}
+
+pub(crate) fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
 }
 
 fn wait_while_held(container: &str) {

@@ -106,10 +106,7 @@ fn status() -> v1::StatusResponse {
         condition("NetworkReady", chain::configuration().is_ok()),
     ];
     v1::StatusResponse {
-        status: Some(v1::RuntimeStatus {
-            conditions,
-            ..Default::default()
-        }),
+        status: Some(v1::RuntimeStatus { conditions }),
         ..Default::default()
     }
 }
