@@ -132,6 +132,20 @@ impl Node {
         self.signal("CONT", &[self.running()?])
     }
 
+    /// Lets the stand-in refuse CRI v1, as containerd before 1.6 does. The lab itself speaks v1, so make the pods first.
+    ///
+    /// # Errors
+    ///
+    /// On a real runtime: its version is what it is.
+    pub fn only_v1alpha2(&self) -> Result<()> {
+        if self.options.engine != Engine::StandIn {
+            return Err(LabError::Odd(
+                "a real runtime cannot be told to be older".to_owned(),
+            ));
+        }
+        self.write(crate::standin::ONLY_V1ALPHA2, "")
+    }
+
     fn running(&self) -> Result<u32> {
         self.runtime_pid()
             .ok_or_else(|| LabError::Odd("the runtime does not run".to_owned()))

@@ -166,8 +166,92 @@ fn an_add_in_flight_is_in_no_list() {
     assert_eq!(node.list_sandboxes().unwrap().len(), 1);
     assert_eq!(node.veths().unwrap().len(), 2);
     assert_eq!(node.reserved("cbr0").len(), 2);
+    assert!(
+        native_ids(&node).contains(&flight.id().to_owned()),
+        "containerd's own list has it"
+    );
     let pod = flight.finish().unwrap();
     assert!(node.pings(pod.ips[0]));
+}
+
+/// The sandboxes of containerd's own API.
+fn native_ids(node: &Node) -> Vec<String> {
+    use containerd_client::services::v1::ListContainersRequest;
+    use containerd_client::tonic::Request;
+    let socket = node.path(node.socket());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(async {
+        let client = containerd_client::Client::from_path(socket).await.unwrap();
+        let request = containerd_client::with_namespace!(ListContainersRequest::default(), "k8s.io");
+        client.containers().list(request).await.unwrap().into_inner()
+    });
+    let sandboxes = answer.containers.into_iter().filter(|one| {
+        let extension = one.extensions.get("io.cri-containerd.sandbox.metadata");
+        extension.is_some_and(|metadata| String::from_utf8_lossy(&metadata.value).contains("NetNSPath"))
+    });
+    sandboxes.map(|one| one.id).collect()
+}
+
+#[test]
+fn the_incident_can_be_mended_by_hand() {
+    let (node, pods) = node_with(3);
+    node.wipe_metadata().unwrap();
+    let live = node.run_sandbox("live").unwrap();
+    node.end_processes(&pods).unwrap();
+    let filled = node.fill_range().unwrap();
+    assert!(node.run_sandbox("late").is_err());
+    pods.iter()
+        .for_each(|pod| node.drop_netns_file(&pod.netns).unwrap());
+    for ip in filled.iter().chain(pods.iter().flat_map(|pod| &pod.ips)) {
+        fs::remove_file(node.path(node.reservations_of("cbr0").join(ip.to_string()))).unwrap();
+    }
+    let late = node.run_sandbox("late").unwrap();
+    assert!(node.pings_from(&late, live.ips[0]) && node.pings(late.ips[0]));
+    soon("only the live pairs", || node.veths().unwrap().len() == 2);
+}
+
+#[test]
+fn foreign_links_are_there_to_be_left_alone() {
+    let (node, pods) = node_with(1);
+    let foreign = node.foreign_links().unwrap();
+    let names: Vec<String> = node
+        .links()
+        .unwrap()
+        .into_iter()
+        .map(|link| link.ifname)
+        .collect();
+    assert!(
+        foreign.iter().all(|name| names.contains(&(*name).to_owned())),
+        "{names:?}"
+    );
+    assert!(node.pings(pods[0].ips[0]));
+}
+
+#[test]
+fn an_old_runtime_speaks_v1alpha2_only() {
+    use k8s_cri::v1alpha2::{ListPodSandboxRequest, runtime_service_client::RuntimeServiceClient};
+    let node = Node::start(Options::on(Engine::StandIn)).unwrap();
+    node.run_sandbox("old").unwrap();
+    node.only_v1alpha2().unwrap();
+    let refused = node.list_sandboxes().unwrap_err().to_string();
+    assert!(refused.contains("the stand-in has no runtime.v1"), "{refused}");
+    let socket = node.path(node.socket());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let listed = runtime.block_on(async {
+        let mut client = RuntimeServiceClient::new(containerd_client::connect(socket).await.unwrap());
+        client
+            .list_pod_sandbox(ListPodSandboxRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+    });
+    assert_eq!(listed.items.len(), 1);
 }
 
 #[test]

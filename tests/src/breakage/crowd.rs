@@ -37,9 +37,7 @@ impl Node {
             let _ = writeln!(batch, "link set {veth} master {BRIDGE} up");
         }
         self.write("/run/lab/crowd", &batch)?;
-        self.shell(&format!(
-            "ip link show {BRIDGE} >/dev/null 2>&1 || ip link add {BRIDGE} type bridge"
-        ))?;
+        self.ensure_bridge()?;
         self.exec(&["ip", "-batch", "/run/lab/crowd"])?;
         let files: Vec<PathBuf> = names
             .iter()

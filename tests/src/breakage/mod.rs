@@ -2,6 +2,7 @@
 
 mod aging;
 mod crowd;
+mod foreign;
 mod forgotten;
 mod holders;
 mod in_flight;

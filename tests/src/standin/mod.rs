@@ -21,6 +21,7 @@ mod server;
 pub mod shim;
 mod wire;
 
+pub(crate) use server::ONLY_V1ALPHA2;
 pub use server::run;
 
 /// The program that every sandbox keeps, inside the node.

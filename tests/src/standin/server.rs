@@ -17,6 +17,9 @@ use crate::standin::record::Record;
 use crate::standin::wire::{Answering, serve, unary, unimplemented};
 use crate::standin::{chain, native, pods};
 
+/// While this file exists, the CRI is v1alpha2 only.
+pub(crate) const ONLY_V1ALPHA2: &str = "/run/lab/only-v1alpha2";
+
 /// The server's whole life.
 ///
 /// # Errors
@@ -37,7 +40,11 @@ pub fn run() -> Result<()> {
 }
 
 fn answer(request: Request<Incoming>) -> Answering {
-    let path = request.uri().path().to_owned();
+    // The messages of both versions are the same on the wire.
+    let path = request.uri().path().replace("/runtime.v1alpha2.", "/runtime.v1.");
+    if request.uri().path().starts_with("/runtime.v1.") && Path::new(ONLY_V1ALPHA2).exists() {
+        return unimplemented("runtime.v1.RuntimeService");
+    }
     // The namespace in which containerd's own calls look; the CRI has none.
     let namespace = request
         .headers()
