@@ -30,6 +30,7 @@ pub mod runtime;
 mod sandbox;
 pub mod standin;
 pub mod tools;
+mod watch;
 
 pub use breakage::{Crowd, InFlight, Reservation, random_id};
 pub use error::{LabError, Result};
@@ -39,3 +40,4 @@ pub use node::Node;
 pub use options::{Engine, Options};
 pub use process::Process;
 pub use sandbox::{CNI_CACHE, Sandbox};
+pub use watch::{Seen, Watch};

@@ -109,8 +109,9 @@ impl Node {
 
     /// A command that will run inside the node, with no trace of the lab about it.
     ///
-    /// A bare name is looked for among the binaries of this workspace, then on the node's PATH. The child is `nsenter`; killing it kills the
-    /// program.
+    /// A bare name is looked for among the binaries of this workspace, then on the node's PATH. The child is `nsenter`: killing it kills the
+    /// program, with SIGKILL whatever the signal was. To send the program another one, find it in [`Node::processes`] and use
+    /// [`Node::signal`]; `nsenter` passes its end on, exit code or signal.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let program = program.as_ref();
         let built = program

@@ -186,6 +186,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   sandbox_image = "{}"
   # Lowering oom_score_adj needs CAP_SYS_RESOURCE, which a build machine may lack; runc dies of it without a word.
   restrict_oom_score_adj = true
+  # A profile would be loaded into the machine's kernel, and stay there.
+  disable_apparmor = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{}"
