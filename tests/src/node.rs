@@ -129,7 +129,7 @@ impl Node {
         command
             .args(["--", "setpriv", "--pdeathsig", "KILL", "--"])
             .arg(program);
-        command.env("PATH", tools::NODE_PATH);
+        command.env("PATH", tools::node_path());
         command
     }
 

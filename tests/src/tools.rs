@@ -14,8 +14,18 @@ const SYSTEM_DIRS: [&str; 6] = [
     "/bin",
 ];
 
-/// The search path inside a node.
-pub(crate) const NODE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The search path inside a node: the system's, and last the directory where cargo put this workspace's binaries.
+pub(crate) fn node_path() -> String {
+    let built = lab_binary()
+        .ok()
+        .and_then(|lab| lab.parent().map(Path::to_path_buf))
+        .unwrap_or_default();
+    let dirs = SYSTEM_DIRS
+        .map(str::to_owned)
+        .into_iter()
+        .chain([built.to_string_lossy().into_owned()]);
+    dirs.collect::<Vec<_>>().join(":")
+}
 
 /// Where distributions put the CNI plugins.
 const PLUGIN_DIRS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];

@@ -9,6 +9,7 @@
 )]
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,33 @@ fn a_dual_stack_pod_has_two_addresses() {
     assert_eq!(pod.ips.len(), 2);
     assert_eq!(node.reserved("cbr0").len(), 2);
     assert!(pod.ips.iter().all(|ip| node.pings(*ip)), "{:?}", pod.ips);
+}
+
+#[test]
+fn another_network_keeps_its_reservations_elsewhere() {
+    let dir = PathBuf::from("/run/cni-ipam-state");
+    let network = "kindnet".to_owned();
+    let other = Options {
+        network,
+        data_dir: Some(dir.clone()),
+        portmap: true,
+        ip_masq: true,
+        hook: false,
+        ..options()
+    };
+    let node = Node::start(other).unwrap();
+    let pod = node.run_sandbox("elsewhere").unwrap();
+    assert!(node.names(dir.join("kindnet")).contains(&pod.ips[0].to_string()));
+    assert!(node.veths().unwrap().contains(&pod.host_veth));
+    assert!(
+        node.exec(&["iptables-save", "-t", "nat"])
+            .unwrap()
+            .contains(&pod.id),
+        "the chain names its pod"
+    );
+    assert!(node.in_flight_add("never").is_err());
+    node.stop_sandbox(&pod.id).unwrap();
+    assert!(node.reserved("kindnet").is_empty());
 }
 
 #[test]

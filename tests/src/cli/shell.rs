@@ -104,7 +104,7 @@ pub(crate) fn run(shell: &Shell) -> Result<ExitCode> {
         .split_first()
         .ok_or_else(|| LabError::Odd("nothing to run".to_owned()))?;
     let mut command = node.command(program);
-    let status = command.args(arguments).env("PS1", "node# ").status();
+    let status = command.args(arguments).status();
     let status = status.map_err(|source| LabError::Io {
         what: format!("run {program}"),
         source,
