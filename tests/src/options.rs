@@ -15,7 +15,8 @@ impl Engine {
     /// The truest engine that this machine and this user can run.
     pub fn best() -> Engine {
         let has = |name| crate::tools::find(name).is_some();
-        if nix::unistd::geteuid().is_root() && has("containerd") && has("runc") && has("ctr") {
+        let programs = ["containerd", "runc", "ctr"].into_iter().all(has);
+        if nix::unistd::geteuid().is_root() && programs && crate::tools::cni_plugins().is_some() {
             Engine::Containerd
         } else {
             Engine::StandIn
