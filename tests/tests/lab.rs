@@ -359,6 +359,12 @@ fn the_runtime_stops_hangs_and_moves() {
     node.move_socket("/run/elsewhere/runtime.sock").unwrap();
     assert_eq!(node.list_sandboxes().unwrap().len(), 1);
     node.hang_runtime().unwrap();
+    let runtime = node.runtime_pid().unwrap();
+    soon("a stopped process", || {
+        node.read(format!("/proc/{runtime}/stat"))
+            .unwrap()
+            .contains(") T ")
+    });
     node.resume_runtime().unwrap();
     node.stop_runtime().unwrap();
     assert!(node.runtime_pid().is_none() && node.is_alive(pods[0].pause));
