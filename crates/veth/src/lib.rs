@@ -39,5 +39,6 @@ pub use apply::{Outcomes, Tools, apply};
 pub use error::Error;
 pub use judge::{Policy, plan};
 pub use pair::{VethIdentity, VethPair, is_cni_name};
-pub use scene::live_sandboxes;
+pub use nodemend_runtime::Discovery;
+pub use scene::{live_sandboxes, silent};
 pub use survey::{SURVEY_VERSION, Survey, SurveyOptions, remember, survey};

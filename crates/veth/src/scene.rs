@@ -254,3 +254,9 @@ fn in_run(path: &Path) -> PathBuf {
 pub fn live_sandboxes(survey: &Survey) -> usize {
     Index::new(&survey.knowledge, &survey.census, &ties(survey)).live_sandboxes()
 }
+
+/// The sources that did not answer, each as a sentence: while there is one, nothing is an orphan.
+pub fn silent(survey: &Survey) -> Vec<String> {
+    let index = Index::new(&survey.knowledge, &survey.census, &ties(survey));
+    index.silent().into_iter().chain(survey.census.unread.first().cloned()).collect()
+}

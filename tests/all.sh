@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Passes every test: of the crates, of the tools on a real node, of the examples in the docs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash tests/setup.sh
+# The tests on a node run these binaries.
+cargo build --workspace --locked --bins
+cargo test --workspace --locked
