@@ -1,0 +1,268 @@
+//! One look at one process.
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::path::DecInt;
+
+use crate::census::CniCall;
+use crate::files::{self, OpenFile};
+use crate::pool::Pulse;
+use crate::procfs::{LinkText, is_gone, numbers, open_dir, read};
+use crate::stat::{Stat, cni_call, container_ids};
+
+/// The most of a small file of /proc that is read, in bytes.
+const SMALL: usize = 1 << 20;
+/// The most of an environment that is read, in bytes: more than execve(2) lets through by default.
+const ENVIRON: usize = 16 << 20;
+
+/// What one job says of its process.
+pub(crate) enum Answer {
+    /// Everything but its environment.
+    Looked(Box<Look>),
+    /// It is a CNI plugin at work.
+    Cni(u32, CniCall),
+    /// Something of it could not be read.
+    Unread(String),
+}
+
+/// One process as it was found. Namespaces are told by their inodes.
+pub(crate) struct Look {
+    pub(crate) pid: u32,
+    pub(crate) comm: String,
+    pub(crate) start_time: u64,
+    pub(crate) container_ids: Vec<String>,
+    pub(crate) netns: Option<u64>,
+    /// Mount namespaces, with the thread to ask for the table of each.
+    pub(crate) mount_namespaces: Vec<(u64, u32)>,
+    /// The threads in another network namespace than the main thread.
+    pub(crate) threads: Vec<ThreadElsewhere>,
+    pub(crate) files: Vec<OpenFile>,
+}
+
+/// A thread that is not in the network namespace of its main thread.
+pub(crate) struct ThreadElsewhere {
+    pub(crate) tid: u32,
+    pub(crate) comm: String,
+    pub(crate) netns: u64,
+}
+
+/// Looks at a process. Says nothing of one that has ended.
+///
+/// The directory of the process is opened once: it stays that of this process when the pid is used again
+/// (`proc_pid_make_inode` in fs/proc/base.c keeps the `struct pid`, and reads give ESRCH after the end).
+pub(crate) fn look(proc: BorrowedFd<'_>, pid: u32, pulse: &Pulse, answer: &mut dyn FnMut(Answer)) {
+    let mut reader = Reader {
+        pid,
+        buffer: Vec::new(),
+        pulse,
+        answer,
+    };
+    if let Err(Trouble { file, reason }) = reader.process(proc) {
+        reader.unread(&file, &reason);
+    }
+}
+
+/// Why a look was cut short. Not made for a process that has ended.
+struct Trouble {
+    file: String,
+    reason: String,
+}
+
+struct Reader<'a> {
+    pid: u32,
+    buffer: Vec<u8>,
+    pulse: &'a Pulse,
+    answer: &'a mut dyn FnMut(Answer),
+}
+
+impl Reader<'_> {
+    fn process(&mut self, proc: BorrowedFd<'_>) -> Result<(), Trouble> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(proc, DecInt::new(self.pid), flags, Mode::empty());
+        let Some(dir) = there("", opened)? else {
+            return Ok(());
+        };
+        let Some(stat) = self.stat(&dir)? else {
+            return Ok(());
+        };
+        let mut look = Look {
+            pid: self.pid,
+            comm: stat.comm.clone(),
+            start_time: stat.start_time,
+            container_ids: self.container_ids(&dir)?,
+            netns: namespace(&dir, "ns/net", b"net")?,
+            mount_namespaces: Vec::new(),
+            threads: Vec::new(),
+            files: Vec::new(),
+        };
+        if stat.is_kernel_thread {
+            (self.answer)(Answer::Looked(Box::new(look)));
+            return Ok(());
+        }
+        let alive = self.tasks(&dir, &stat, &mut look)?;
+        if let Some(alive) = &alive {
+            self.files(alive.as_fd(), &mut look);
+        }
+        (self.answer)(Answer::Looked(Box::new(look)));
+        if let Some(alive) = alive {
+            self.environ(alive.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn stat(&mut self, dir: &OwnedFd) -> Result<Option<Stat>, Trouble> {
+        let complete = there("stat", read(dir, c"stat", &mut self.buffer, SMALL))?;
+        match complete {
+            None => Ok(None),
+            Some(_) => Stat::parse(&self.buffer).map(Some).ok_or_else(|| Trouble {
+                file: "stat".into(),
+                reason: "not of the form that proc(5) describes".into(),
+            }),
+        }
+    }
+
+    fn container_ids(&mut self, dir: &OwnedFd) -> Result<Vec<String>, Trouble> {
+        Ok(
+            match there("cgroup", read(dir, c"cgroup", &mut self.buffer, SMALL))? {
+                Some(_) => container_ids(&self.buffer),
+                None => Vec::new(),
+            },
+        )
+    }
+
+    /// The namespaces of every thread. Gives the directory of the process, or of a thread that lives if its
+    /// main thread has ended: then only the threads have namespaces, files and an environment.
+    fn tasks(&mut self, dir: &OwnedFd, stat: &Stat, look: &mut Look) -> Result<Option<OwnedFd>, Trouble> {
+        look.mount_namespaces
+            .extend(namespace(dir, "ns/mnt", b"mnt")?.map(|inode| (inode, self.pid)));
+        let mut alive = match stat.is_dead() {
+            true => None,
+            false => there(
+                "",
+                dir.try_clone()
+                    .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)),
+            )?,
+        };
+        if stat.threads > 1 {
+            let Some(task) = there("task", open_dir(dir, c"task"))? else {
+                return Ok(alive);
+            };
+            let mut tids = Vec::new();
+            there(
+                "task",
+                numbers(&task, |tid, _| -> Result<(), Errno> { Ok(tids.push(tid)) }),
+            )?;
+            tids.retain(|tid| *tid != self.pid);
+            for tid in tids {
+                self.pulse.beat();
+                let seen = self.thread(&task, tid, look)?;
+                if seen && alive.is_none() {
+                    alive = there(
+                        "task",
+                        openat(
+                            &task,
+                            DecInt::new(tid),
+                            OFlags::PATH | OFlags::CLOEXEC,
+                            Mode::empty(),
+                        ),
+                    )?;
+                }
+            }
+        }
+        Ok(alive)
+    }
+
+    fn thread(&mut self, task: &OwnedFd, tid: u32, look: &mut Look) -> Result<bool, Trouble> {
+        let mut name = format!("{tid}/ns/net");
+        let Some(netns) = namespace(task, &name, b"net").map_err(Trouble::below_task)? else {
+            return Ok(false);
+        };
+        name.truncate(name.len() - "net".len());
+        let _ = name.write_str("mnt");
+        if let Some(mnt) = namespace(task, &name, b"mnt").map_err(Trouble::below_task)?
+            && look.mount_namespaces.iter().all(|(inode, _)| *inode != mnt)
+        {
+            look.mount_namespaces.push((mnt, tid));
+        }
+        if Some(netns) != look.netns {
+            let comm = read(task, format!("{tid}/comm"), &mut self.buffer, SMALL);
+            let comm = there("task", comm)?.map(|_| {
+                String::from_utf8_lossy(&self.buffer)
+                    .trim_end_matches('\n')
+                    .to_owned()
+            });
+            look.threads.push(ThreadElsewhere {
+                tid,
+                comm: comm.unwrap_or_default(),
+                netns,
+            });
+        }
+        Ok(true)
+    }
+
+    fn files(&mut self, dir: BorrowedFd<'_>, look: &mut Look) {
+        match files::of_process(dir, self.pulse, &mut self.buffer) {
+            Ok(files) => look.files = files,
+            Err(errno) if is_gone(errno) => {}
+            Err(errno) => self.unread("fd", &errno.to_string()),
+        }
+    }
+
+    /// Read last: only this can wait for the process.
+    fn environ(&mut self, dir: BorrowedFd<'_>) -> Result<(), Trouble> {
+        match there("environ", read(dir, c"environ", &mut self.buffer, ENVIRON))? {
+            None => {}
+            Some(true) => {
+                if let Some(call) = cni_call(&self.buffer) {
+                    (self.answer)(Answer::Cni(self.pid, call));
+                }
+            }
+            Some(false) => self.unread("environ", "larger than any environment should be"),
+        }
+        Ok(())
+    }
+
+    fn unread(&mut self, file: &str, reason: &str) {
+        (self.answer)(Answer::Unread(unread(self.pid, file, reason)));
+    }
+}
+
+impl Trouble {
+    fn below_task(mut self) -> Self {
+        self.file.insert_str(0, "task/");
+        self
+    }
+}
+
+/// The sentence for what could not be read of a process.
+pub(crate) fn unread(pid: u32, file: &str, reason: &str) -> String {
+    let slash = if file.is_empty() { "" } else { "/" };
+    format!("process {pid}: /proc/{pid}{slash}{file}: {reason}")
+}
+
+/// None if the process has ended.
+fn there<T>(file: &str, result: Result<T, Errno>) -> Result<Option<T>, Trouble> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(errno) if is_gone(errno) => Ok(None),
+        Err(errno) => Err(Trouble {
+            file: file.to_owned(),
+            reason: errno.to_string(),
+        }),
+    }
+}
+
+/// The inode of a namespace link. None for a zombie: a task gives up its namespaces before it is reaped
+/// (`exit_task_namespaces` in kernel/exit.c), and the link then reads ENOENT.
+fn namespace(at: &OwnedFd, link: &str, kind: &[u8]) -> Result<Option<u64>, Trouble> {
+    match there(link, LinkText::read(at, link))? {
+        None => Ok(None),
+        Some(text) => text.namespace(kind).map(Some).ok_or_else(|| Trouble {
+            file: link.to_owned(),
+            reason: "the link does not name a namespace".into(),
+        }),
+    }
+}

@@ -1,0 +1,229 @@
+//! Work on a few threads, with no answer waited for longer than a moment.
+//!
+//! A read below /proc can block for as long as another process is stuck in the kernel: `environ` and `cmdline`
+//! take the lock of its memory map (`access_remote_vm` in mm/memory.c), and their open waits for an execve that
+//! hangs (`mm_access` in kernel/fork.c). Broken nodes have such processes. So the reads are done by threads
+//! that nobody joins: one that makes no progress is left behind, and its job is handed back as given up.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+/// How long a job may go without a sign of life, in seconds.
+pub(crate) const PATIENCE: u64 = 2;
+/// More threads do not help: most of the work is in the kernel, on shared locks, and the node has work to do.
+const THREADS: usize = 2;
+/// How many threads may be left behind before the rest of the jobs is given up.
+const MAX_STUCK: usize = 8;
+const IDLE: usize = usize::MAX;
+
+/// The sign of life of one worker.
+pub(crate) struct Pulse {
+    at: AtomicUsize,
+    beats: AtomicU64,
+}
+
+impl Pulse {
+    /// Says that the job goes on. Called between steps of a long job.
+    pub(crate) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What became of a list of jobs.
+pub(crate) struct Done<A> {
+    /// The answers, in no order.
+    pub(crate) answers: Vec<A>,
+    /// The jobs that did not end. They may have given some of their answers.
+    pub(crate) given_up: Vec<usize>,
+}
+
+/// One job: gives any number of answers.
+pub(crate) type Work<J, A> = dyn Fn(&J, &Pulse, &mut dyn FnMut(A)) + Send + Sync;
+
+struct Shared<J, A> {
+    jobs: Vec<J>,
+    next: AtomicUsize,
+    work: Box<Work<J, A>>,
+}
+
+struct Worker {
+    pulse: Arc<Pulse>,
+    /// The job, the beats and the time of the last progress that was seen.
+    last: (usize, u64, Instant),
+    stuck: bool,
+}
+
+/// An answer of a job, or None at its end.
+type Message<A> = (usize, Option<A>);
+
+/// Does every job.
+pub(crate) fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
+where
+    J: Send + Sync + 'static,
+    A: Send + 'static,
+{
+    let count = jobs.len();
+    let shared = Arc::new(Shared {
+        jobs,
+        next: AtomicUsize::new(0),
+        work,
+    });
+    let (sender, receiver) = channel();
+    let mut workers = Vec::new();
+    for _ in 0..THREADS.min(count) {
+        match start(&shared, &sender) {
+            Ok(worker) => workers.push(worker),
+            // One thread does the work too.
+            Err(_) if !workers.is_empty() => {}
+            Err(error) => return Err(Error::Thread(error)),
+        }
+    }
+    Ok(collect(count, &shared, &mut workers, &sender, &receiver))
+}
+
+fn start<J, A>(shared: &Arc<Shared<J, A>>, sender: &Sender<Message<A>>) -> std::io::Result<Worker>
+where
+    J: Send + Sync + 'static,
+    A: Send + 'static,
+{
+    let pulse = Arc::new(Pulse {
+        at: AtomicUsize::new(IDLE),
+        beats: AtomicU64::new(0),
+    });
+    let (shared, sender, own) = (Arc::clone(shared), sender.clone(), Arc::clone(&pulse));
+    thread::Builder::new()
+        .name("census".into())
+        .stack_size(512 << 10)
+        .spawn(move || labour(&shared, &sender, &own))?;
+    Ok(Worker {
+        pulse,
+        last: (IDLE, 0, Instant::now()),
+        stuck: false,
+    })
+}
+
+fn labour<J, A>(shared: &Shared<J, A>, sender: &Sender<Message<A>>, pulse: &Pulse) {
+    loop {
+        let at = shared.next.fetch_add(1, Ordering::Relaxed);
+        let Some(job) = shared.jobs.get(at) else { break };
+        pulse.at.store(at, Ordering::Relaxed);
+        (shared.work)(job, pulse, &mut |answer| drop(sender.send((at, Some(answer)))));
+        pulse.at.store(IDLE, Ordering::Relaxed);
+        if sender.send((at, None)).is_err() {
+            break;
+        }
+    }
+}
+
+fn collect<J, A>(
+    count: usize,
+    shared: &Arc<Shared<J, A>>,
+    workers: &mut Vec<Worker>,
+    sender: &Sender<Message<A>>,
+    receiver: &Receiver<Message<A>>,
+) -> Done<A>
+where
+    J: Send + Sync + 'static,
+    A: Send + 'static,
+{
+    let mut answers = Vec::with_capacity(count);
+    let mut open: HashSet<usize> = (0..count).collect();
+    let mut given_up = Vec::new();
+    while !open.is_empty() {
+        match receiver.recv_timeout(Duration::from_millis(100)) {
+            Ok((at, Some(answer))) if open.contains(&at) => answers.push(answer),
+            Ok((at, None)) => drop(open.remove(&at)),
+            // A job that was given up spoke after all: too late.
+            Ok((_, Some(_))) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                for at in newly_stuck(workers) {
+                    if open.remove(&at) {
+                        given_up.push(at);
+                    }
+                    if workers.len() < THREADS + MAX_STUCK {
+                        workers.extend(start(shared, sender));
+                    }
+                }
+                if workers.iter().all(|worker| worker.stuck) {
+                    break;
+                }
+            }
+        }
+    }
+    given_up.extend(open);
+    given_up.sort_unstable();
+    Done { answers, given_up }
+}
+
+/// The jobs of the workers that have made no progress for too long, each once.
+fn newly_stuck(workers: &mut [Worker]) -> Vec<usize> {
+    let mut stuck = Vec::new();
+    for worker in workers {
+        let at = worker.pulse.at.load(Ordering::Relaxed);
+        let beats = worker.pulse.beats.load(Ordering::Relaxed);
+        if at == IDLE || (at, beats) != (worker.last.0, worker.last.1) {
+            worker.last = (at, beats, Instant::now());
+            worker.stuck = false;
+        } else if !worker.stuck && worker.last.2.elapsed() >= Duration::from_secs(PATIENCE) {
+            worker.stuck = true;
+            stuck.push(at);
+        }
+    }
+    stuck
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_hangs_is_given_up_and_the_others_are_done() {
+        let started = Instant::now();
+        let done = run(
+            (0..100_u64).collect(),
+            Box::new(|job, _, answer| {
+                answer(*job);
+                if job % 50 == 7 {
+                    thread::sleep(Duration::from_secs(3600));
+                }
+            }),
+        )
+        .unwrap();
+        assert_eq!(done.given_up, [7, 57]);
+        assert_eq!(done.answers.len(), 100, "what a hung job said before counts");
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn when_everything_hangs_the_rest_is_given_up_at_once() {
+        let done = run(
+            (0..1000).collect(),
+            Box::new(|_: &u64, _, _: &mut dyn FnMut(())| thread::park()),
+        )
+        .unwrap();
+        assert_eq!(done.given_up.len(), 1000);
+    }
+
+    #[test]
+    fn a_slow_job_that_beats_is_waited_for() {
+        let slow: Box<Work<u64, u64>> = Box::new(|job, pulse, answer| {
+            for _ in 0..30 {
+                thread::sleep(Duration::from_millis(100));
+                pulse.beat();
+            }
+            answer(*job);
+        });
+        let done = run(vec![1], slow).unwrap();
+        assert_eq!(
+            (done.answers.as_slice(), done.given_up.len()),
+            ([1].as_slice(), 0)
+        );
+    }
+}
