@@ -19,6 +19,10 @@ fn main() -> Result<(), nodemend_procns::Error> {
     for reason in &census.unread {
         println!("unread: {reason}");
     }
-    println!("{} processes, {} network namespaces, {took:?}", census.processes.len(), census.namespaces.len());
+    println!(
+        "{} processes, {} network namespaces, {took:?}",
+        census.processes.len(),
+        census.namespaces.len()
+    );
     Ok(())
 }

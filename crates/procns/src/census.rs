@@ -33,7 +33,8 @@ pub struct Process {
     pub comm: String,
     /// Start time in clock ticks since boot: with the pid, its identity.
     pub start_time: u64,
-    /// The network namespace of its main thread. None for a zombie.
+    /// The network namespace of its main thread. None if that has ended (a zombie, or a process of which only
+    /// other threads go on), or if it could not be read.
     pub netns: Option<NetnsId>,
     /// The container ids in its cgroup paths: 64 hex digits each.
     pub container_ids: Vec<String>,

@@ -33,6 +33,7 @@ pub(crate) struct Look {
     pub(crate) pid: u32,
     pub(crate) comm: String,
     pub(crate) start_time: u64,
+    pub(crate) is_kernel_thread: bool,
     pub(crate) container_ids: Vec<String>,
     pub(crate) netns: Option<u64>,
     /// Mount namespaces, with the thread to ask for the table of each.
@@ -92,25 +93,33 @@ impl Reader<'_> {
             pid: self.pid,
             comm: stat.comm.clone(),
             start_time: stat.start_time,
-            container_ids: self.container_ids(&dir)?,
-            netns: namespace(&dir, "ns/net", b"net")?,
+            is_kernel_thread: stat.is_kernel_thread,
+            container_ids: Vec::new(),
+            netns: None,
             mount_namespaces: Vec::new(),
             threads: Vec::new(),
             files: Vec::new(),
         };
-        if stat.is_kernel_thread {
-            (self.answer)(Answer::Looked(Box::new(look)));
-            return Ok(());
-        }
-        let alive = self.tasks(&dir, &stat, &mut look)?;
-        if let Some(alive) = &alive {
-            self.files(alive.as_fd(), &mut look);
-        }
+        let alive = self.holdings(&dir, &stat, &mut look);
         (self.answer)(Answer::Looked(Box::new(look)));
-        if let Some(alive) = alive {
+        if let Some(alive) = alive? {
             self.environ(alive.as_fd())?;
         }
         Ok(())
+    }
+
+    /// What it holds. Gives the directory to read its environment from, if it has one.
+    fn holdings(&mut self, dir: &OwnedFd, stat: &Stat, look: &mut Look) -> Result<Option<OwnedFd>, Trouble> {
+        look.container_ids = self.container_ids(dir)?;
+        look.netns = namespace(dir, "ns/net", b"net")?;
+        if stat.is_kernel_thread {
+            return Ok(None);
+        }
+        let alive = self.tasks(dir, stat, look)?;
+        if let Some(alive) = &alive {
+            self.files(alive.as_fd(), look);
+        }
+        Ok(alive)
     }
 
     fn stat(&mut self, dir: &OwnedFd) -> Result<Option<Stat>, Trouble> {

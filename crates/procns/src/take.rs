@@ -224,9 +224,11 @@ impl Sum {
         self.holders.entry(inode).or_default().push(holder);
     }
 
+    /// Kernel threads come last: they are named only where hardly anyone else lives.
     fn processes(&mut self, looks: &[Look]) {
+        let (kernel, user): (Vec<&Look>, Vec<&Look>) = looks.iter().partition(|look| look.is_kernel_thread);
         let mut in_host = 0;
-        for look in looks {
+        for look in user.into_iter().chain(kernel) {
             if let Some(inode) = look.netns {
                 in_host += usize::from(inode == self.here.netns.ino);
                 if inode != self.here.netns.ino || in_host <= HOST_PROCESSES {
@@ -240,14 +242,8 @@ impl Sum {
                 }
             }
             for thread in &look.threads {
-                self.add(
-                    thread.netns,
-                    Holder::Thread {
-                        pid: look.pid,
-                        tid: thread.tid,
-                        comm: thread.comm.clone(),
-                    },
-                );
+                let (pid, tid, comm) = (look.pid, thread.tid, thread.comm.clone());
+                self.add(thread.netns, Holder::Thread { pid, tid, comm });
             }
         }
     }
