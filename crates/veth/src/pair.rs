@@ -39,16 +39,21 @@ pub struct VethPair {
 impl VethPair {
     /// Where the inner end's namespace is mounted on this host.
     pub fn mounts(&self) -> impl Iterator<Item = &Path> {
-        self.holders.iter().filter_map(|holder| match holder {
-            Holder::Mount { path } => Some(path.as_path()),
-            Holder::Process { .. } | Holder::Thread { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => None,
-        })
+        mounts(&self.holders)
     }
 
     /// True if mounts on this host are all that keeps the namespace alive, as far as can be seen.
     pub fn held_by_mounts_only(&self) -> bool {
         !self.holders.is_empty() && self.holders.iter().all(|holder| matches!(holder, Holder::Mount { .. }))
     }
+}
+
+/// Where these holders have a namespace mounted on this host.
+pub(crate) fn mounts(holders: &[Holder]) -> impl Iterator<Item = &Path> {
+    holders.iter().filter_map(|holder| match holder {
+        Holder::Mount { path } => Some(path.as_path()),
+        Holder::Process { .. } | Holder::Thread { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => None,
+    })
 }
 
 /// What makes it this pair and no other. Names and indexes are used again by the kernel; all of these together

@@ -11,7 +11,7 @@ use nodemend_runtime::Index;
 
 use crate::claims::{self, Sources};
 use crate::judge::{Looks, Policy, sighting_key};
-use crate::pair::{VethPair, is_cni_name};
+use crate::pair::{VethPair, is_cni_name, mounts};
 use crate::survey::Survey;
 use crate::unplug::is_own_group;
 
@@ -235,7 +235,7 @@ fn ties(survey: &Survey) -> Vec<(String, NetnsId)> {
         .census
         .namespaces
         .iter()
-        .flat_map(|netns| netns.mounts().map(move |path| (path, netns.id)))
+        .flat_map(|netns| mounts(&netns.holders).map(move |path| (path, netns.id)))
         .collect();
     let of = |path: &Path| mounted.get(path).or_else(|| mounted.get(in_run(path).as_path())).copied();
     survey.cache.iter().filter_map(|entry| Some((entry.container_id.clone(), of(&entry.netns)?))).collect()
