@@ -1,5 +1,5 @@
 //! Takes a census of this host and prints it with the time that it took: `cargo run --release --example census`.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::use_debug)]
 
 use std::time::Instant;
 

@@ -3,7 +3,7 @@
 //! times. Needs root. Everything ends with this process.
 //!
 //! `cargo run --release -p nodemend-procns --example thousand [processes]`
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::use_debug)]
 
 use std::error::Error;
 use std::fs::File;

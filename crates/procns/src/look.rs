@@ -72,6 +72,24 @@ struct Trouble {
     reason: String,
 }
 
+/// Who of a process lives. When the main thread has ended before others, only they have namespaces, files and an
+/// environment.
+enum Living {
+    Nobody,
+    Main,
+    /// This one, by its directory.
+    Thread(OwnedFd),
+}
+
+impl Living {
+    fn directory<'a>(&'a self, main: &'a OwnedFd) -> BorrowedFd<'a> {
+        match self {
+            Self::Nobody | Self::Main => main.as_fd(),
+            Self::Thread(dir) => dir.as_fd(),
+        }
+    }
+}
+
 struct Reader<'a> {
     pid: u32,
     buffer: Vec<u8>,
@@ -100,26 +118,36 @@ impl Reader<'_> {
             threads: Vec::new(),
             files: Vec::new(),
         };
-        let alive = self.holdings(&dir, &stat, &mut look);
+        let living = self.holdings(&dir, &stat, &mut look);
         (self.answer)(Answer::Looked(Box::new(look)));
-        if let Some(alive) = alive? {
-            self.environ(alive.as_fd())?;
+        match living? {
+            Living::Nobody => Ok(()),
+            living @ (Living::Main | Living::Thread(_)) => self.environ(living.directory(&dir)),
         }
-        Ok(())
     }
 
-    /// What it holds. Gives the directory to read its environment from, if it has one.
-    fn holdings(&mut self, dir: &OwnedFd, stat: &Stat, look: &mut Look) -> Result<Option<OwnedFd>, Trouble> {
+    /// What it holds, and whom to ask for its environment.
+    fn holdings(&mut self, dir: &OwnedFd, stat: &Stat, look: &mut Look) -> Result<Living, Trouble> {
         look.container_ids = self.container_ids(dir)?;
         look.netns = namespace(dir, "ns/net", b"net")?;
         if stat.is_kernel_thread {
-            return Ok(None);
+            return Ok(Living::Nobody);
         }
-        let alive = self.tasks(dir, stat, look)?;
-        if let Some(alive) = &alive {
-            self.files(alive.as_fd(), look);
+        let mount_namespace = namespace(dir, "ns/mnt", b"mnt")?;
+        look.mount_namespaces
+            .extend(mount_namespace.map(|inode| (inode, self.pid)));
+        let mut living = if stat.is_dead() {
+            Living::Nobody
+        } else {
+            Living::Main
+        };
+        if stat.threads > 1 {
+            self.threads(dir, &mut living, look)?;
         }
-        Ok(alive)
+        if !matches!(living, Living::Nobody) {
+            self.files(living.directory(dir), look);
+        }
+        Ok(living)
     }
 
     fn stat(&mut self, dir: &OwnedFd) -> Result<Option<Stat>, Trouble> {
@@ -142,48 +170,30 @@ impl Reader<'_> {
         )
     }
 
-    /// The namespaces of every thread. Gives the directory of the process, or of a thread that lives if its
-    /// main thread has ended: then only the threads have namespaces, files and an environment.
-    fn tasks(&mut self, dir: &OwnedFd, stat: &Stat, look: &mut Look) -> Result<Option<OwnedFd>, Trouble> {
-        look.mount_namespaces
-            .extend(namespace(dir, "ns/mnt", b"mnt")?.map(|inode| (inode, self.pid)));
-        let mut alive = match stat.is_dead() {
-            true => None,
-            false => there(
-                "",
-                dir.try_clone()
-                    .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)),
-            )?,
+    /// The namespaces of every thread but the main one, and a thread that lives if that has ended.
+    fn threads(&mut self, dir: &OwnedFd, living: &mut Living, look: &mut Look) -> Result<(), Trouble> {
+        let Some(task) = there("task", open_dir(dir, c"task"))? else {
+            return Ok(());
         };
-        if stat.threads > 1 {
-            let Some(task) = there("task", open_dir(dir, c"task"))? else {
-                return Ok(alive);
-            };
-            let mut tids = Vec::new();
-            there(
-                "task",
-                numbers(&task, |tid, _| -> Result<(), Errno> { Ok(tids.push(tid)) }),
-            )?;
-            tids.retain(|tid| *tid != self.pid);
-            for tid in tids {
-                self.pulse.beat();
-                let seen = self.thread(&task, tid, look)?;
-                if seen && alive.is_none() {
-                    alive = there(
-                        "task",
-                        openat(
-                            &task,
-                            DecInt::new(tid),
-                            OFlags::PATH | OFlags::CLOEXEC,
-                            Mode::empty(),
-                        ),
-                    )?;
-                }
+        let mut tids = Vec::new();
+        let listed = numbers(&task, |tid, _| {
+            tids.push(tid);
+            Ok::<(), Errno>(())
+        });
+        there("task", listed)?;
+        tids.retain(|tid| *tid != self.pid);
+        for tid in tids {
+            self.pulse.beat();
+            if self.thread(&task, tid, look)? && matches!(living, Living::Nobody) {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let opened = there("task", openat(&task, DecInt::new(tid), flags, Mode::empty()))?;
+                *living = opened.map_or(Living::Nobody, Living::Thread);
             }
         }
-        Ok(alive)
+        Ok(())
     }
 
+    /// The namespaces of one thread. False if it has ended.
     fn thread(&mut self, task: &OwnedFd, tid: u32, look: &mut Look) -> Result<bool, Trouble> {
         let mut name = format!("{tid}/ns/net");
         let Some(netns) = namespace(task, &name, b"net").map_err(Trouble::below_task)? else {

@@ -7,7 +7,7 @@ use nodemend_hostfs::mountinfo;
 use rustix::io::Errno;
 
 use crate::pool::Pulse;
-use crate::procfs::{LinkText, is_gone, read};
+use crate::procfs::{LinkText, is_gone, read_records};
 
 /// The most of a mount table that is read, in bytes: about half a million mounts.
 const LIMIT: usize = 128 << 20;
@@ -50,9 +50,7 @@ pub(crate) struct NetnsMount {
 /// fs/proc_namespace.c), so one whose root is the root of the mount namespace is asked first.
 pub(crate) fn look(proc: BorrowedFd<'_>, table: &Table, pulse: &Pulse, answer: &mut dyn FnMut(Answer)) {
     let mut buffer = Vec::new();
-    let (whole, partial): (Vec<u32>, Vec<u32>) =
-        table.viewers.iter().partition(|viewer| sees_all(proc, **viewer));
-    for viewer in whole.into_iter().chain(partial) {
+    for viewer in in_order(proc, &table.viewers) {
         pulse.beat();
         let path = format!("{viewer}/mountinfo");
         match netns_mounts(proc, &path, &mut buffer) {
@@ -73,6 +71,16 @@ pub(crate) fn look(proc: BorrowedFd<'_>, table: &Table, pulse: &Pulse, answer: &
     }
 }
 
+fn in_order(proc: BorrowedFd<'_>, viewers: &[u32]) -> Vec<u32> {
+    if viewers.len() < 2 {
+        return viewers.to_vec();
+    }
+    let (mut whole, partial): (Vec<u32>, Vec<u32>) =
+        viewers.iter().partition(|viewer| sees_all(proc, **viewer));
+    whole.extend(partial);
+    whole
+}
+
 fn sees_all(proc: BorrowedFd<'_>, viewer: u32) -> bool {
     LinkText::read(proc, format!("{viewer}/root")).is_ok_and(|root| root.text() == b"/")
 }
@@ -89,7 +97,7 @@ pub(crate) fn netns_mounts(
     path: &str,
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<NetnsMount>, Trouble> {
-    match read(proc, path, buffer, LIMIT) {
+    match read_records(proc, path, buffer, LIMIT) {
         Ok(true) => select(buffer).map_err(Trouble::Unread),
         Ok(false) => Err(Trouble::Unread("larger than any mount table should be".into())),
         // A task that is about to end has no mount namespace any more (`mounts_open_common`, fs/proc_namespace.c).

@@ -103,7 +103,7 @@ impl Netns {
         match self.enter(opened, &name) {
             // The process may have moved on to another mount namespace.
             Way::Gone => Way::Failed(format!("{name}: it is not there any more")),
-            way => way,
+            way @ (Way::Open(_) | Way::Failed(_)) => way,
         }
     }
 

@@ -5,10 +5,8 @@
 //! hangs (`mm_access` in kernel/fork.c). Broken nodes have such processes. So the reads are done by threads
 //! that nobody joins: one that makes no progress is left behind, and its job is handed back as given up.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,8 @@ use crate::error::Error;
 
 /// How long a job may go without a sign of life, in seconds.
 pub(crate) const PATIENCE: u64 = 2;
+/// How often the signs of life are looked at.
+const TICK: Duration = Duration::from_millis(100);
 /// More threads do not help: most of the work is in the kernel, on shared locks, and the node has work to do.
 const THREADS: usize = 2;
 /// How many threads may be left behind before the rest of the jobs is given up.
@@ -50,6 +50,41 @@ struct Shared<J, A> {
     jobs: Vec<J>,
     next: AtomicUsize,
     work: Box<Work<J, A>>,
+    state: Mutex<State<A>>,
+    /// Told when no job is open any more.
+    all_done: Condvar,
+}
+
+struct State<A> {
+    answers: Vec<A>,
+    /// Which jobs have neither ended nor been given up. What any other says comes too late.
+    open: Vec<bool>,
+    left: usize,
+    given_up: Vec<usize>,
+}
+
+impl<A> State<A> {
+    fn is_open(&self, at: usize) -> bool {
+        self.open.get(at).copied().unwrap_or(false)
+    }
+
+    fn close(&mut self, at: usize) -> bool {
+        let was_open = self.open.get_mut(at).is_some_and(std::mem::take);
+        self.left -= usize::from(was_open);
+        was_open
+    }
+
+    fn give_up(&mut self, at: usize) {
+        if self.close(at) {
+            self.given_up.push(at);
+        }
+    }
+}
+
+impl<J, A> Shared<J, A> {
+    fn state(&self) -> MutexGuard<'_, State<A>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Worker {
@@ -59,9 +94,6 @@ struct Worker {
     stuck: bool,
 }
 
-/// An answer of a job, or None at its end.
-type Message<A> = (usize, Option<A>);
-
 /// Does every job.
 pub(crate) fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
 where
@@ -69,25 +101,33 @@ where
     A: Send + 'static,
 {
     let count = jobs.len();
+    let state = State {
+        answers: Vec::with_capacity(count),
+        open: vec![true; count],
+        left: count,
+        given_up: vec![],
+    };
+    let (state, all_done) = (Mutex::new(state), Condvar::new());
     let shared = Arc::new(Shared {
         jobs,
         next: AtomicUsize::new(0),
         work,
+        state,
+        all_done,
     });
-    let (sender, receiver) = channel();
     let mut workers = Vec::new();
     for _ in 0..THREADS.min(count) {
-        match start(&shared, &sender) {
+        match start(&shared) {
             Ok(worker) => workers.push(worker),
             // One thread does the work too.
             Err(_) if !workers.is_empty() => {}
             Err(error) => return Err(Error::Thread(error)),
         }
     }
-    Ok(collect(count, &shared, &mut workers, &sender, &receiver))
+    Ok(collect(&shared, &mut workers))
 }
 
-fn start<J, A>(shared: &Arc<Shared<J, A>>, sender: &Sender<Message<A>>) -> std::io::Result<Worker>
+fn start<J, A>(shared: &Arc<Shared<J, A>>) -> std::io::Result<Worker>
 where
     J: Send + Sync + 'static,
     A: Send + 'static,
@@ -96,11 +136,11 @@ where
         at: AtomicUsize::new(IDLE),
         beats: AtomicU64::new(0),
     });
-    let (shared, sender, own) = (Arc::clone(shared), sender.clone(), Arc::clone(&pulse));
+    let (shared, own) = (Arc::clone(shared), Arc::clone(&pulse));
     thread::Builder::new()
         .name("census".into())
         .stack_size(512 << 10)
-        .spawn(move || labour(&shared, &sender, &own))?;
+        .spawn(move || labour(&shared, &own))?;
     Ok(Worker {
         pulse,
         last: (IDLE, 0, Instant::now()),
@@ -108,56 +148,49 @@ where
     })
 }
 
-fn labour<J, A>(shared: &Shared<J, A>, sender: &Sender<Message<A>>, pulse: &Pulse) {
+fn labour<J, A>(shared: &Shared<J, A>, pulse: &Pulse) {
     loop {
         let at = shared.next.fetch_add(1, Ordering::Relaxed);
         let Some(job) = shared.jobs.get(at) else { break };
         pulse.at.store(at, Ordering::Relaxed);
-        (shared.work)(job, pulse, &mut |answer| drop(sender.send((at, Some(answer)))));
+        (shared.work)(job, pulse, &mut |answer| {
+            let mut state = shared.state();
+            if state.is_open(at) {
+                state.answers.push(answer);
+            }
+        });
         pulse.at.store(IDLE, Ordering::Relaxed);
-        if sender.send((at, None)).is_err() {
-            break;
+        let mut state = shared.state();
+        state.close(at);
+        if state.left == 0 {
+            shared.all_done.notify_all();
         }
     }
 }
 
-fn collect<J, A>(
-    count: usize,
-    shared: &Arc<Shared<J, A>>,
-    workers: &mut Vec<Worker>,
-    sender: &Sender<Message<A>>,
-    receiver: &Receiver<Message<A>>,
-) -> Done<A>
+fn collect<J, A>(shared: &Arc<Shared<J, A>>, workers: &mut Vec<Worker>) -> Done<A>
 where
     J: Send + Sync + 'static,
     A: Send + 'static,
 {
-    let mut answers = Vec::with_capacity(count);
-    let mut open: HashSet<usize> = (0..count).collect();
-    let mut given_up = Vec::new();
-    while !open.is_empty() {
-        match receiver.recv_timeout(Duration::from_millis(100)) {
-            Ok((at, Some(answer))) if open.contains(&at) => answers.push(answer),
-            Ok((at, None)) => drop(open.remove(&at)),
-            // A job that was given up spoke after all: too late.
-            Ok((_, Some(_))) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
-                for at in newly_stuck(workers) {
-                    if open.remove(&at) {
-                        given_up.push(at);
-                    }
-                    if workers.len() < THREADS + MAX_STUCK {
-                        workers.extend(start(shared, sender));
-                    }
-                }
-                if workers.iter().all(|worker| worker.stuck) {
-                    break;
-                }
+    let mut state = shared.state();
+    while state.left > 0 {
+        let waited = shared.all_done.wait_timeout(state, TICK);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        for at in newly_stuck(workers) {
+            state.give_up(at);
+            if workers.len() < THREADS + MAX_STUCK {
+                workers.extend(start(shared));
             }
         }
+        if workers.iter().all(|worker| worker.stuck) {
+            (0..shared.jobs.len()).for_each(|at| state.give_up(at));
+        }
     }
-    given_up.extend(open);
+    let (answers, mut given_up) = (
+        std::mem::take(&mut state.answers),
+        std::mem::take(&mut state.given_up),
+    );
     given_up.sort_unstable();
     Done { answers, given_up }
 }

@@ -23,21 +23,42 @@ pub(crate) fn open_proc() -> Result<OwnedFd, Errno> {
 
 /// Reads a file into `buffer`, which is cleared before. False if it is longer than `limit`, in bytes.
 ///
-/// A file of /proc gives at most a page, or what fits, for each read: only a read of nothing is the end.
+/// For files that the kernel writes in one piece (`single_open` in fs/seq_file.c, and `environ`): a read that does not
+/// fill the buffer is the last one.
 pub(crate) fn read(
     at: impl AsFd,
     name: impl rustix::path::Arg,
     buffer: &mut Vec<u8>,
     limit: usize,
 ) -> Result<bool, Errno> {
+    read_until(at, name, buffer, limit, |got, asked| got < asked)
+}
+
+/// As [`read`], for files of many records: the kernel gives as many as fit into a page, so only a read of nothing
+/// is the end.
+pub(crate) fn read_records(
+    at: impl AsFd,
+    name: impl rustix::path::Arg,
+    buffer: &mut Vec<u8>,
+    limit: usize,
+) -> Result<bool, Errno> {
+    read_until(at, name, buffer, limit, |got, _| got == 0)
+}
+
+fn read_until(
+    at: impl AsFd,
+    name: impl rustix::path::Arg,
+    buffer: &mut Vec<u8>,
+    limit: usize,
+    is_last: impl Fn(usize, usize) -> bool,
+) -> Result<bool, Errno> {
     let fd = openat(at, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     buffer.clear();
     loop {
-        if buffer.capacity() - buffer.len() < 4096 {
-            buffer.reserve(buffer.len().max(4096));
-        }
+        buffer.reserve(buffer.len().max(4096));
+        let asked = buffer.capacity() - buffer.len();
         match rustix::io::read(&fd, rustix::buffer::spare_capacity(buffer)) {
-            Ok(0) => return Ok(true),
+            Ok(got) if buffer.len() <= limit && is_last(got, asked) => return Ok(true),
             Ok(_) if buffer.len() > limit => return Ok(false),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
