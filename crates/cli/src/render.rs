@@ -93,8 +93,9 @@ fn alike<T>(a: &Item<T>, b: &Item<T>) -> bool {
 }
 
 fn said<T>(text: &mut String, item: &Item<T>) {
+    let width = item.evidence.iter().map(|evidence| evidence.source.name().chars().count()).max().unwrap_or(0);
     let mut row = |label: &str, words: &str| {
-        let _ = writeln!(text, "           {:<21} {}", escaped(label), escaped(words));
+        let _ = writeln!(text, "           {:<width$}  {}", escaped(label), escaped(words));
     };
     if let Some(reason) = &item.reason {
         row("because", reason);

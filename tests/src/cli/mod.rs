@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod inside;
 mod shell;
 
@@ -18,6 +19,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Break a node as in the incident, mend it, and show each step.
+    Demo(demo::Demo),
     /// Give a person a shell inside a broken node; leaving it ends the node.
     Shell(shell::Shell),
     #[command(flatten)]
@@ -27,6 +30,7 @@ enum Command {
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Demo(asked) => demo::run(&asked),
         Command::Shell(asked) => shell::run(&asked),
         Command::Inside(part) => inside::run(part),
     };

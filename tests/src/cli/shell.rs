@@ -28,9 +28,18 @@ pub(crate) struct Shell {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum EngineName {
+pub(crate) enum EngineName {
     Containerd,
     StandIn,
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Containerd => Self::Containerd,
+            EngineName::StandIn => Self::StandIn,
+        }
+    }
 }
 
 /// Breakages by name. Those of single pods take the first pods for live ones and break the last half.
@@ -64,11 +73,7 @@ enum Break {
 
 /// Makes the node, breaks it, and gives it to the person.
 pub(crate) fn run(shell: &Shell) -> Result<ExitCode> {
-    let engine = match shell.engine {
-        Some(EngineName::Containerd) => Engine::Containerd,
-        Some(EngineName::StandIn) => Engine::StandIn,
-        None => Engine::best(),
-    };
+    let engine = shell.engine.map_or_else(Engine::best, Engine::from);
     let options = Options::on(engine);
     let node = Node::start(if shell.dual_stack {
         options.dual_stack()
