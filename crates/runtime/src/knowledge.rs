@@ -100,3 +100,15 @@ pub struct Pod {
     /// metadata.name
     pub name: String,
 }
+
+impl Pod {
+    /// The pod that kubelet's labels name (`io.kubernetes.pod.uid`, `.namespace`, `.name`; Kubernetes,
+    /// pkg/kubelet/types/labels.go), if all are there.
+    pub(crate) fn of_labels(label: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        Some(Self {
+            uid: label("io.kubernetes.pod.uid")?,
+            namespace: label("io.kubernetes.pod.namespace")?,
+            name: label("io.kubernetes.pod.name")?,
+        })
+    }
+}

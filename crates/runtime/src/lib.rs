@@ -1,11 +1,89 @@
-//! What the container runtimes of a node know of its sandboxes.
+//! What the container runtimes of a node know of its sandboxes, each source with a deadline.
+//!
+//! A broken node is one where the runtime may be gone, hung, restarted a moment ago, or alive without its records. So
+//! more than one source is asked, all at once, and each says either everything that it knows or why it said nothing:
+//!
+//! | source | what it is | a record? |
+//! |---|---|---|
+//! | `cri <endpoint>` | the list that kubelet gets, v1 or v1alpha2 | yes |
+//! | `containerd <endpoint> containers` | containerd's own list, in every namespace of it | yes |
+//! | `containerd <endpoint> sandboxes` | the sandbox store, from 1.7 on | yes |
+//! | `containerd <endpoint> tasks` | what containerd sees running | no |
+//! | `shim processes` | containerd's shims and conmon | no |
+//! | `shim bundles` | the directories of running containers | no |
+//! | `container ids in cgroups` | the ids that processes carry | no |
+//!
+//! An empty list of a runtime that came up within the last minute is no answer. Nor is one of a runtime whose shims
+//! run: its records may have been lost.
+//!
+//! - [`discover`] finds the endpoints;
+//! - [`survey`] asks, and gives plain data that can be recorded: [`Knowledge`];
+//! - [`Index`] answers questions about ids and network namespaces from it, as evidence.
+//!
+//! Only calls without side effects are made. In particular PodSandboxStatus is not: in containerd it can remove the
+//! path of a network namespace.
+//!
+//! ```
+//! use nodemend_evidence::{Claim, Source};
+//! use nodemend_hostfs::FileId;
+//! use nodemend_procns::Census;
+//! use nodemend_runtime::{Answer, Index, Known, Knowledge, NetnsRef, Record, RecordKind};
+//!
+//! let netns = FileId { dev: 4, ino: 4026532201 };
+//! let sandbox = Record {
+//!     kind: RecordKind::Sandbox,
+//!     id: "8f3a5c9e".into(),
+//!     sandbox_id: Some("8f3a5c9e".into()),
+//!     namespace: Some("k8s.io".into()),
+//!     state: None,
+//!     pid: None,
+//!     netns: Some(NetnsRef { path: "/run/netns/cni-1".into(), id: Some(netns) }),
+//!     host_network: false,
+//!     pod: None,
+//! };
+//! let containerd = Source::new("containerd unix:///run/containerd/containerd.sock containers");
+//! let answers = vec![Answer { source: containerd, known: Known::Records(vec![sandbox]) }];
+//! let index = Index::new(&Knowledge { answers }, &Census::default(), &[]);
+//!
+//! assert!(matches!(index.of_netns(netns, &[])[0].claim, Claim::InUse(_)));
+//! assert!(matches!(index.of_id("8f3a5c9e")[0].claim, Claim::InUse(_)));
+//! // Never by a part of the id.
+//! assert!(matches!(index.of_id("8f3a")[0].claim, Claim::Absent(_)));
+//! ```
+//!
+//! Asking a node takes a tokio runtime, or [`blocking::survey`]:
+//!
+//! ```no_run
+//! use nodemend_hostfs::Host;
+//! use nodemend_procns::Census;
+//! use nodemend_runtime::{DEFAULT_DEADLINE, Discovery, Index, blocking, discover};
+//!
+//! # fn census() -> Census { Census::default() }
+//! let host = Host::local();
+//! let census = census(); // taken before the runtimes are asked
+//! let endpoints = discover(&host, &Discovery::default());
+//! let knowledge = blocking::survey(&host, &endpoints, &census, DEFAULT_DEADLINE);
+//! for reason in Index::new(&knowledge, &census, &[]).silent() {
+//!     // A source that did not answer: nothing that depends on it is proven.
+//!     assert!(!reason.is_empty());
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod blocking;
+mod bundles;
+mod cgroups;
+mod containerd;
+mod cri;
+mod empty;
 mod endpoint;
 mod index;
 mod knowledge;
+mod line;
+mod metadata;
+mod netns;
 mod ownership;
+mod shims;
 mod sources;
 mod survey;
 

@@ -1,0 +1,224 @@
+//! The directories that runtimes keep beside running containers, which outlive both the records and the processes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use nodemend_hostfs::{Error, FileId, Host};
+
+use crate::knowledge::{Record, RecordKind};
+use crate::metadata::Specification;
+
+/// The state directories of containerd and of k3s's containerd.
+const STATE_DIRS: [&str; 2] = ["/run/containerd", "/run/k3s/containerd"];
+/// Below a state directory: `<namespace>/<id>` (core/runtime/v2/bundle.go; the second up to containerd 1.7).
+const BELOW_STATE: [&str; 2] = ["io.containerd.runtime.v2.task", "io.containerd.runtime.v1.linux"];
+/// Of CRI-O and podman: `<id>/userdata` (containers-storage.conf, `runroot`).
+const OVERLAY_CONTAINERS: &str = "/run/containers/storage/overlay-containers";
+const CONFIG_LIMIT: u64 = 16 << 20;
+
+/// Where a bundle keeps what is read of it.
+struct Bundle {
+    dir: PathBuf,
+    id: String,
+    namespace: Option<String>,
+    pid_file: &'static str,
+}
+
+/// Every bundle on the host. `sockets` are where runtimes listen: their state is in the same directory, or in
+/// `containerd` below it (microk8s).
+pub(crate) fn find(host: &Host, sockets: &[PathBuf]) -> Result<Vec<Record>, String> {
+    let mut bundles = Vec::new();
+    for state in state_dirs(host, sockets)? {
+        for below in BELOW_STATE {
+            of_containerd(host, &state.join(below), &mut bundles)?;
+        }
+    }
+    for id in names(host, Path::new(OVERLAY_CONTAINERS))? {
+        let dir = Path::new(OVERLAY_CONTAINERS).join(&id).join("userdata");
+        bundles.push(Bundle {
+            dir,
+            id,
+            namespace: None,
+            pid_file: "pidfile",
+        });
+    }
+    bundles
+        .iter()
+        .filter_map(|bundle| read(host, bundle).transpose())
+        .collect()
+}
+
+/// The state directories that exist, each once.
+fn state_dirs(host: &Host, sockets: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let beside = sockets.iter().filter_map(|socket| socket.parent());
+    let beside = beside.flat_map(|dir| [dir.to_owned(), dir.join("containerd")]);
+    let mut seen = HashSet::new();
+    let mut dirs = Vec::new();
+    for dir in STATE_DIRS.into_iter().map(PathBuf::from).chain(beside) {
+        match host.open_dir(&dir) {
+            Ok(fd) => {
+                let id = FileId::of(fd).map_err(|error| format!("{}: {error}", dir.display()))?;
+                if seen.insert(id) {
+                    dirs.push(dir);
+                }
+            }
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(dirs)
+}
+
+fn of_containerd(host: &Host, tasks: &Path, bundles: &mut Vec<Bundle>) -> Result<(), String> {
+    for namespace in names(host, tasks)? {
+        for id in names(host, &tasks.join(&namespace))? {
+            let dir = tasks.join(&namespace).join(&id);
+            bundles.push(Bundle {
+                dir,
+                id,
+                namespace: Some(namespace.clone()),
+                pid_file: "init.pid",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The names in a directory; none if it is not there, or no directory.
+fn names(host: &Host, dir: &Path) -> Result<Vec<String>, String> {
+    match host.list(dir) {
+        Ok(names) => Ok(names
+            .into_iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()),
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A bundle without a specification still has an id. What is no directory is no bundle.
+fn read(host: &Host, bundle: &Bundle) -> Result<Option<Record>, String> {
+    let config = bundle.dir.join("config.json");
+    let specification = match host.read(&config, CONFIG_LIMIT) {
+        Ok(bytes) => {
+            Specification::parse(&bytes).map_err(|error| format!("{}: {error}", config.display()))?
+        }
+        Err(error) if error.is_not_found() => Specification::default(),
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let network = specification.network();
+    Ok(Some(Record {
+        kind: RecordKind::Bundle,
+        id: bundle.id.clone(),
+        sandbox_id: specification.sandbox_id(),
+        namespace: bundle.namespace.clone(),
+        state: None,
+        pid: pid(host, &bundle.dir.join(bundle.pid_file)),
+        host_network: network.is_host(),
+        netns: network.reference(),
+        pod: specification.pod(),
+    }))
+}
+
+/// The pid may be another process's by now, so nothing depends on it, and not having it is no loss.
+fn pid(host: &Host, path: &Path) -> Option<u32> {
+    let bytes = host.read(path, 64).ok()?;
+    std::str::from_utf8(&bytes)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 0)
+}
+
+fn is_missing(error: &Error) -> bool {
+    let no_directory =
+        matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory);
+    no_directory || error.is_not_found()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"{"ociVersion":"1.0.2","annotations":{"io.kubernetes.cri.container-type":"sandbox",
+        "io.kubernetes.cri.sandbox-id":"8f3a","io.kubernetes.cri.sandbox-uid":"u","io.kubernetes.cri.sandbox-name":"web-1",
+        "io.kubernetes.cri.sandbox-namespace":"default"},
+        "linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/var/run/netns/cni-1"}]}}"#;
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let host = Host::at(dir.path());
+        (dir, host)
+    }
+
+    #[test]
+    fn a_node_without_bundles_has_none() {
+        let (_dir, host) = tree(&[]);
+        assert_eq!(find(&host, &["/run/x/y.sock".into()]), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_bundle_tells_its_pod_its_network_and_its_pid() {
+        let task = "run/containerd/io.containerd.runtime.v2.task/k8s.io/8f3a";
+        let (_dir, host) = tree(&[
+            (&format!("{task}/config.json"), CONFIG),
+            (&format!("{task}/init.pid"), "4711"),
+        ]);
+        let found = find(&host, &["/run/containerd/containerd.sock".into()]).unwrap();
+        assert_eq!(found.len(), 1, "each state directory is looked at once");
+        let record = &found[0];
+        assert_eq!(
+            (record.id.as_str(), record.sandbox_id.as_deref(), record.pid),
+            ("8f3a", Some("8f3a"), Some(4711))
+        );
+        assert_eq!(record.namespace.as_deref(), Some("k8s.io"));
+        assert_eq!(
+            record.netns.as_ref().unwrap().path,
+            Path::new("/var/run/netns/cni-1")
+        );
+        assert_eq!(record.pod.as_ref().unwrap().name, "web-1");
+    }
+
+    #[test]
+    fn bundles_are_found_beside_every_socket_and_of_cri_o() {
+        let (_dir, host) = tree(&[
+            (
+                "srv/run/io.containerd.runtime.v2.task/default/a/config.json",
+                "{}",
+            ),
+            (
+                "snap/run/containerd/io.containerd.runtime.v1.linux/k8s.io/b/config.json",
+                "{}",
+            ),
+            (
+                "run/containers/storage/overlay-containers/c/userdata/config.json",
+                "{}",
+            ),
+            ("run/containers/storage/overlay-containers/d/userdata/other", ""),
+            ("run/containers/storage/overlay-containers/containers.lock", ""),
+        ]);
+        let found = find(
+            &host,
+            &["/srv/run/c.sock".into(), "/snap/run/containerd.sock".into()],
+        )
+        .unwrap();
+        let ids: Vec<_> = found.iter().map(|record| record.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_understood_leaves_everything_open() {
+        let (_dir, host) = tree(&[(
+            "run/containerd/io.containerd.runtime.v2.task/k8s.io/8f3a/config.json",
+            "{",
+        )]);
+        assert!(find(&host, &[]).unwrap_err().contains("8f3a/config.json"));
+    }
+}
