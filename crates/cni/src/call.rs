@@ -98,10 +98,12 @@ fn is_container_netns(path: &Path) -> bool {
         return false;
     };
     let id = |path: &Path| rustix::fs::stat(path).ok().map(|stat| FileId::from(&stat));
-    let own = ["/proc/self/ns/net", "/proc/1/ns/net"].map(|path| id(Path::new(path)));
+    let (found, own) = (id(&real), id(Path::new("/proc/self/ns/net")));
+    // Pid 1 says the same to a tool that runs on the host, and can be asked by few.
+    let first = id(Path::new("/proc/1/ns/net")).or(own);
     path.is_absolute()
         && !real.starts_with("/proc")
         && rustix::fs::statfs(&real).is_ok_and(|fs| fs.f_type == NSFS_MAGIC)
-        && own.iter().all(Option::is_some)
-        && !own.contains(&id(&real))
+        && own.is_some()
+        && ![own, first].contains(&found)
 }
