@@ -62,7 +62,10 @@ pub struct CniCall {
 pub struct Netns {
     /// Which one.
     pub id: NetnsId,
-    /// Who keeps it alive. Sockets do too, and cannot be seen: a namespace that only they hold is not listed.
+    /// Who keeps it alive, sorted. Sockets do too, and cannot be seen: a namespace that only they hold is not listed.
+    ///
+    /// Two lists are cut: of the processes in the host's own namespace three are named, and of mounts in other mount
+    /// namespaces eight. All else is complete. What this process itself has open is here too.
     pub holders: Vec<Holder>,
 }
 
