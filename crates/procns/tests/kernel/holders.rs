@@ -309,6 +309,17 @@ fn open_files_on_a_dead_file_system_are_not_touched() {
             "{:?}",
             census.unread
         );
+        let netns = Netns {
+            id: new_netns().1,
+            holders: vec![Holder::Mount {
+                path: mounted.clone(),
+            }],
+        };
+        assert!(matches!(netns.open(), Err(OpenError::Ended { .. })));
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "it waited for a file system"
+        );
         umount2(&mounted, MntFlags::MNT_DETACH).unwrap();
         drop((files, servers));
     });
