@@ -173,7 +173,8 @@ impl<'a, R: Repair> Run<'a, R> {
         let headlines = self.repair.headlines(&details, &report);
         let document = Document { report, details };
         print(&document, &headlines, what, self.flags)?;
-        if self.flags.output == Output::Text && document.report.dry_run && document.report.summary.orphans > 0 {
+        let here = self.flags.replay.is_none() && self.flags.root.is_none();
+        if here && self.flags.output == Output::Text && document.report.dry_run && document.report.summary.orphans > 0 {
             say(&format!("\nNothing was changed. To mend this: {name} --apply\n"));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A veth pair, seen from the host.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nodemend_evidence::Subject;
 use nodemend_procns::{Holder, NetnsId};
@@ -96,6 +96,9 @@ impl Subject for VethPair {
             let peer = self.peer_name.as_deref().unwrap_or("peer");
             let _ = write!(title, "  peer {peer} in netns {netns}");
         }
+        for path in self.mounts() {
+            let _ = write!(title, "  {}", path.display());
+        }
         if let Some(owner) = &self.owner {
             let _ = write!(title, "  {owner}");
         }
@@ -107,9 +110,7 @@ impl Subject for VethPair {
             return "remove the pair from under the processes that run in its namespace".to_owned();
         }
         if self.held_by_mounts_only() {
-            let paths: Vec<PathBuf> = self.mounts().map(Path::to_owned).collect();
-            let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-            return format!("unmount and remove {}; the pair goes with the namespace", paths.join(" and "));
+            return "unmount and remove the netns file; the pair goes with the namespace".to_owned();
         }
         "remove the pair".to_owned()
     }

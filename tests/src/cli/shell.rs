@@ -63,6 +63,8 @@ enum Break {
     HeldBySocket,
     /// Leave the last pod's network namespace to a mount in another mount namespace.
     HeldByMount,
+    /// Run two more pods, which live: after a wipe, the only ones that the runtime knows.
+    MorePods,
     /// Set the times of reservations and cache two hours back.
     Age,
     /// Stop the runtime.
@@ -137,6 +139,7 @@ fn break_it(node: &Node, pods: &mut Vec<Sandbox>, what: Break) -> Result<()> {
         Break::HeldByFd => hold(node, pods, Hold::Fd),
         Break::HeldBySocket => hold(node, pods, Hold::Socket),
         Break::HeldByMount => hold(node, pods, Hold::Mount),
+        Break::MorePods => node.run_sandboxes(2).map(drop),
         Break::Age => node.age_everything(Duration::from_secs(7200)),
         Break::StopRuntime => node.stop_runtime(),
         Break::HangRuntime => node.hang_runtime(),
