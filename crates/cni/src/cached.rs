@@ -55,12 +55,23 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Cached, String> {
         network: named(&object, "networkName", names::is_id)?,
         container_id: named(&object, "containerId", names::is_id)?,
         ifname: named(&object, "ifName", names::is_interface)?,
-        netns: text(&object, "netns")?.unwrap_or_default().to_owned(),
+        netns: netns(&object)?,
         args: args(&object)?,
         capability_args: part(&object, "capabilityArgs")?.unwrap_or_default(),
         result: part(&object, "result")?,
         config: config(&object),
     })
+}
+
+/// The path of the network namespace. libcni writes it since 1.1; before, only the result of a plugin tells it, as the
+/// sandbox of an inner interface (containerd 1.6 has such a libcni).
+fn netns(object: &Object) -> Result<String, String> {
+    if let Some(path) = text(object, "netns")? {
+        return Ok(path.to_owned());
+    }
+    let interfaces = object.get("result").and_then(|result| result["interfaces"].as_array());
+    let mut sandboxes = interfaces.into_iter().flatten().filter_map(|interface| interface["sandbox"].as_str());
+    Ok(sandboxes.find(|path| path.starts_with('/')).unwrap_or_default().to_owned())
 }
 
 fn named(object: &Object, key: &str, good: fn(&str) -> bool) -> Result<String, String> {
