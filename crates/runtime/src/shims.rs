@@ -1,5 +1,6 @@
 //! The processes that watch over containers: containerd's shims and conmon.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nodemend_hostfs::{Error, Host};
 use nodemend_procns::{Census, Process};
 
+use crate::endpoint::file_id;
 use crate::knowledge::{Record, RecordKind};
 
 /// The kernel gives one argument list at most this much in practice; a longer one is no shim's.
@@ -70,6 +72,26 @@ pub(crate) fn candidates(census: &Census) -> Census {
         unread,
         host: census.host,
         namespaces: Vec::new(),
+    }
+}
+
+/// Gives the address of a shim the name under which that socket is asked: links give a socket many.
+pub(crate) fn rename(host: &Host, shims: &mut [Shim], sockets: &[PathBuf]) {
+    let identities = sockets
+        .iter()
+        .filter_map(|socket| Some((file_id(host, socket)?, socket)));
+    let asked: HashMap<_, _> = identities.collect();
+    for shim in shims {
+        let Keeper::Containerd {
+            address: Some(address),
+            ..
+        } = &mut shim.keeper
+        else {
+            continue;
+        };
+        if let Some(socket) = file_id(host, address).and_then(|id| asked.get(&id)) {
+            address.clone_from(socket);
+        }
     }
 }
 
@@ -273,6 +295,24 @@ mod tests {
             ..Census::default()
         };
         assert_eq!(find(&Host::local(), &unread), Err("/proc/9/stat: EIO".into()));
+    }
+
+    #[test]
+    fn a_socket_has_one_name_however_a_shim_spells_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("containerd.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let link = dir.path().join("link.sock");
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        let shim = |address: &Path| Shim {
+            pid: 7,
+            id: "8f3a".into(),
+            keeper: containerd(Some("k8s.io"), address.to_str().unwrap()),
+        };
+        let other = dir.path().join("other.sock");
+        let mut shims = [shim(&link), shim(&other)];
+        rename(&Host::local(), &mut shims, std::slice::from_ref(&socket));
+        assert_eq!(shims, [shim(&socket), shim(&other)]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 pub async fn survey(host: &Host, endpoints: &[Endpoint], census: &Census, deadline: Duration) -> Knowledge {
     let (heard, shims, bundles) = join3(
         join_all(endpoints.iter().map(|endpoint| ask(host, endpoint, deadline))),
-        look_for_shims(host, census, deadline),
+        look_for_shims(host, census, endpoints, deadline),
         look_for_bundles(host, endpoints, deadline),
     )
     .await;
@@ -101,11 +101,8 @@ impl Heard {
             Ok(said) => said,
             Err(silence) => return answer(self.source, Err(silence)),
         };
-        let sockets = endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint.socket().ok())
-            .map(in_run);
         let socket = in_run(&self.socket);
+        let sockets = sockets(endpoints).into_iter().map(|other| in_run(&other));
         let others = sockets.filter(|other| *other != socket).collect();
         let asking = Asking {
             question: self.question,
@@ -158,7 +155,7 @@ async fn ask(host: &Host, endpoint: &Endpoint, deadline: Duration) -> Vec<Heard>
 }
 
 const ELSEWHERE: &str =
-    "cannot be asked: this looks at the files of another host, whose runtime does not run here";
+    "cannot be asked: this looks at the files of another host, of which nothing runs here";
 
 async fn ask_cri(host: &Host, socket: &Path) -> Result<Said, Silence> {
     let Line { channel, age } = connect(host, socket).await?;
@@ -193,9 +190,22 @@ fn in_words(deadline: Duration) -> String {
     }
 }
 
-async fn look_for_shims(host: &Host, census: &Census, deadline: Duration) -> Result<Vec<Shim>, String> {
-    let (host, census) = (host.clone(), shims::candidates(census));
-    aside(deadline, move || shims::find(&host, &census)).await?
+async fn look_for_shims(
+    host: &Host,
+    census: &Census,
+    endpoints: &[Endpoint],
+    deadline: Duration,
+) -> Result<Vec<Shim>, String> {
+    if !host.is_running() {
+        return Err(ELSEWHERE.to_owned());
+    }
+    let (host, census, sockets) = (host.clone(), shims::candidates(census), sockets(endpoints));
+    let look = move || {
+        let mut found = shims::find(&host, &census)?;
+        shims::rename(&host, &mut found, &sockets);
+        Ok(found)
+    };
+    aside(deadline, look).await?
 }
 
 async fn look_for_bundles(
@@ -203,13 +213,16 @@ async fn look_for_bundles(
     endpoints: &[Endpoint],
     deadline: Duration,
 ) -> Result<Vec<Record>, String> {
-    let host = host.clone();
-    let sockets: Vec<_> = endpoints
+    let (host, sockets) = (host.clone(), sockets(endpoints));
+    aside(deadline, move || bundles::find(&host, &sockets)).await?
+}
+
+fn sockets(endpoints: &[Endpoint]) -> Vec<PathBuf> {
+    endpoints
         .iter()
         .filter_map(|endpoint| endpoint.socket().ok())
         .map(Path::to_owned)
-        .collect();
-    aside(deadline, move || bundles::find(&host, &sockets)).await?
+        .collect()
 }
 
 async fn look_up_namespaces(host: &Host, answers: &mut [Answer], deadline: Duration) {
