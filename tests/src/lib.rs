@@ -29,6 +29,7 @@ mod process;
 pub mod runtime;
 mod sandbox;
 pub mod standin;
+pub mod tool;
 pub mod tools;
 mod watch;
 
