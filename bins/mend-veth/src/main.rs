@@ -5,7 +5,7 @@ mod tool;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nodemend_cli::{Flags, run};
+use nodemend_cli::{EXIT_CODES, Flags, run};
 
 /// Find veth pairs that no sandbox answers for, prove each one, and remove them with --apply.
 ///
@@ -22,10 +22,6 @@ struct Arguments {
     #[arg(long)]
     cut_running: bool,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 nothing to mend, or all of it mended; 1 error; 2 usage; 3 something to mend and 5 \
-something undecided (both with --detailed-exitcode); 4 refused, or mended in part; 75 another run holds the lock; \
-128+n ended by signal n.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

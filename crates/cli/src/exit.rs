@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// The exit codes in a few lines, for the end of `--help`.
+pub const EXIT_CODES: &str = "Exit codes: 0 nothing to mend, or all of it mended; 1 error; 2 usage; 3 something to mend \
+and 5 something undecided (both with --detailed-exitcode); 4 refused, or mended in part; 75 another run holds the lock; \
+128+n ended by signal n.";
+
 /// The exit codes of every `mend-*` binary. They do not change within v1; scripts may rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

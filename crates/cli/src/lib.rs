@@ -31,9 +31,9 @@ mod run;
 mod signals;
 
 pub use escape::escaped;
-pub use exit::Exit;
+pub use exit::{EXIT_CODES, Exit};
 pub use flags::{Color, Flags, Output, environment_endpoint};
 pub use recording::Recording;
-pub use render::{Document, Paint, render};
+pub use render::{Document, Paint, render, say};
 pub use repair::{NoDetails, Repair, Working};
 pub use run::{fail, run, start};

@@ -52,7 +52,8 @@ impl Paint {
 }
 
 /// The text of a report: the headlines, then each object that is not plainly alive or foreign, with who was asked.
-/// With `all`, every object. Neighbours of which the same was said share one list of evidence.
+/// With `all`, every object. Neighbours of which the same was said share one list of evidence; what was mended has had
+/// its proof in the plan, and says only how it ended.
 pub fn render<T>(report: &Report<T>, headlines: &[String], what: &str, all: bool, paint: Paint) -> String {
     let mut text = String::new();
     for line in headlines {
@@ -89,7 +90,9 @@ fn tells<T>(item: &Item<T>) -> bool {
 }
 
 fn alike<T>(a: &Item<T>, b: &Item<T>) -> bool {
-    a.verdict == b.verdict && a.reason == b.reason && a.evidence == b.evidence && a.action == b.action && a.outcome == b.outcome
+    let proven = |item: &Item<T>| matches!(item.outcome, Some(Outcome::Mended(_)));
+    let same_words = a.evidence == b.evidence || (proven(a) && proven(b));
+    a.verdict == b.verdict && a.reason == b.reason && a.action == b.action && a.outcome == b.outcome && same_words
 }
 
 fn said<T>(text: &mut String, item: &Item<T>) {
@@ -100,13 +103,10 @@ fn said<T>(text: &mut String, item: &Item<T>) {
     if let Some(reason) = &item.reason {
         row("because", reason);
     }
-    if tells(item) {
+    if tells(item) && !matches!(item.outcome, Some(Outcome::Mended(_) | Outcome::AlreadyGone)) {
         for Evidence { source, claim } in &item.evidence {
-            let mark = match claim {
-                Claim::InUse(_) | Claim::Absent(_) => "",
-                Claim::Unknown(_) => "UNKNOWN: ",
-            };
-            row(source.name(), &format!("{mark}{}", claim.detail()));
+            let doubt = matches!(claim, Claim::Unknown(_)) && item.verdict == VerdictKind::Undecided;
+            row(source.name(), &format!("{}{}", if doubt { "UNKNOWN: " } else { "" }, claim.detail()));
         }
     }
     match (&item.action, &item.outcome) {
@@ -126,7 +126,7 @@ fn outcome_words(outcome: &Outcome) -> String {
     }
 }
 
-/// Writes a report to stdout. A reader that went away is no error.
+/// Writes a report to stdout.
 pub(crate) fn print<T: Serialize, D: Serialize>(
     document: &Document<T, D>,
     headlines: &[String],
@@ -145,8 +145,21 @@ pub(crate) fn print<T: Serialize, D: Serialize>(
             render(&document.report, headlines, what, flags.verbose > 0, paint).into_bytes()
         }
     };
-    let mut stdout = stdout.lock();
-    match stdout.write_all(&bytes).and_then(|()| stdout.flush()) {
+    write(&bytes)
+}
+
+/// Writes lines to stdout, with every control character but the line's end escaped.
+///
+/// # Errors
+/// If stdout cannot be written; a reader that went away is no error.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    let lines: Vec<_> = text.lines().map(escaped).collect();
+    write(format!("{}\n", lines.join("\n")).as_bytes())
+}
+
+fn write(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }

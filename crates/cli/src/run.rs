@@ -133,7 +133,7 @@ impl<'a, R: Repair> Run<'a, R> {
         let needed = if self.repair.dangerous().is_some() { 2 } else { 1 };
         if self.flags.yes < needed && std::io::stderr().is_terminal() {
             let text = render(report, &[], what, self.flags.verbose > 0, Paint::of(self.flags.color, &std::io::stderr()));
-            say(&text);
+            remark(&text);
         }
         let mut question = format!("Mend {} {what} as planned?", report.summary.orphans);
         if let Some(danger) = self.repair.dangerous() {
@@ -175,7 +175,7 @@ impl<'a, R: Repair> Run<'a, R> {
         print(&document, &headlines, what, self.flags)?;
         let here = self.flags.replay.is_none() && self.flags.root.is_none();
         if here && self.flags.output == Output::Text && document.report.dry_run && document.report.summary.orphans > 0 {
-            say(&format!("\nNothing was changed. To mend this: {name} --apply\n"));
+            remark(&format!("\nNothing was changed. To mend this: {name} --apply\n"));
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl<'a, R: Repair> Run<'a, R> {
     }
 }
 
-fn say(text: &str) {
+fn remark(text: &str) {
     #[expect(clippy::print_stderr, reason = "this crate is the one that speaks")]
     {
         eprint!("{text}");

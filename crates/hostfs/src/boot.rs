@@ -1,5 +1,6 @@
 //! Time that a change of the wall clock does not move.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +20,32 @@ pub struct Moment {
     pub since_boot: u64,
     /// Seconds since 1970, by the wall clock, which may have been set meanwhile.
     pub unix: u64,
+}
+
+/// A length of time as people say it: `45 s`, `10 min`, `2 h 10 min`, `3 d 4 h`.
+///
+/// ```
+/// use nodemend_hostfs::Spoken;
+/// assert_eq!(Spoken(7_800).to_string(), "2 h 10 min");
+/// assert_eq!(Spoken(600).to_string(), "10 min");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Spoken(
+    /// Seconds.
+    pub u64,
+);
+
+impl fmt::Display for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [(self.0 / 86_400, "d"), (self.0 / 3_600 % 24, "h"), (self.0 / 60 % 60, "min"), (self.0 % 60, "s")];
+        let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(3);
+        let (count, unit) = parts[first];
+        write!(f, "{count} {unit}")?;
+        match parts.get(first + 1) {
+            Some((count, unit)) if *count > 0 => write!(f, " {count} {unit}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads the clocks.

@@ -24,7 +24,7 @@ pub mod mountinfo;
 mod state;
 pub mod vantage;
 
-pub use boot::{BootClock, Moment};
+pub use boot::{BootClock, Moment, Spoken};
 pub use error::Error;
 pub use host::Host;
 pub use identity::FileId;

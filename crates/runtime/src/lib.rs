@@ -41,7 +41,7 @@
 //!     host_network: false,
 //!     pod: None,
 //! };
-//! let containerd = Source::new("containerd unix:///run/containerd/containerd.sock containers");
+//! let containerd = Source::new("containerd /run/containerd/containerd.sock containers");
 //! let answers = vec![Answer { source: containerd, known: Known::Records(vec![sandbox]) }];
 //! let index = Index::new(&Knowledge { answers }, &Census::default(), &[]);
 //!

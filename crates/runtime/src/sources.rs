@@ -32,11 +32,16 @@ pub(crate) fn no_cri() -> Source {
 }
 
 pub(crate) fn cri(address: &str) -> Source {
-    Source::new(format!("cri {address}"))
+    Source::new(format!("cri {}", place(address)))
 }
 
 pub(crate) fn containerd(address: &str, asked: Asked) -> Source {
-    Source::new(format!("containerd {address} {}", asked.word()))
+    Source::new(format!("containerd {} {}", place(address), asked.word()))
+}
+
+/// A socket is told by its path alone.
+fn place(address: &str) -> &str {
+    address.strip_prefix("unix://").unwrap_or(address)
 }
 
 /// True for what a runtime wrote down, false for what merely still runs or lies about.

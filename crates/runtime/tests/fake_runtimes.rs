@@ -101,7 +101,7 @@ mod tests {
         let answers = ask(&socket, DEFAULT_DEADLINE).await;
         assert_eq!(
             answers[0].source.name(),
-            format!("cri unix://{}", socket.display())
+            format!("cri {}", socket.display())
         );
         is_the_pod(&answers[0]);
         // T47: nothing else was called.
@@ -113,7 +113,7 @@ mod tests {
         for (answer, what) in answers[1..4].iter().zip(["containers", "tasks", "sandboxes"]) {
             assert_eq!(
                 answer.source.name(),
-                format!("containerd unix://{} {what}", socket.display())
+                format!("containerd {} {what}", socket.display())
             );
             assert!(matches!(answer.known, Known::NotOffered(_)), "{answer:?}");
         }

@@ -1,6 +1,7 @@
 //! What each source says of one pair.
 
 use nodemend_evidence::{Claim, Evidence, Source};
+use nodemend_hostfs::Spoken;
 use nodemend_procns::Holder;
 use nodemend_rtnl::Link;
 
@@ -156,9 +157,10 @@ fn plugins(scene: &Scene<'_>, pair: &VethPair) -> Claim {
 
 fn age(scene: &Scene<'_>, pair: &VethPair) -> Claim {
     let grace = scene.policy.grace.as_secs();
+    let words = Spoken(grace);
     match pair.age {
-        Some(age) if age >= grace => Claim::absent(format!("older than the grace of {grace} s")),
-        Some(age) => Claim::unknown(format!("{age} s old, which is within the grace of {grace} s; see --grace")),
+        Some(age) if age >= grace => Claim::absent(format!("older than the grace of {words}")),
+        Some(age) => Claim::unknown(format!("{} old, which is within the grace of {words}; see --grace", Spoken(age))),
         None if grace == 0 => Claim::absent("no grace is asked for"),
         None => Claim::unknown("nothing tells its age, and this is its first sighting; it counts from now on"),
     }

@@ -4,8 +4,8 @@ use super::*;
 use crate::knowledge::{NetnsRef, Pod};
 use crate::sources::Asked;
 
-const RUN: &str = "unix:///run/containerd/containerd.sock";
-const K3S: &str = "unix:///run/k3s/containerd/containerd.sock";
+const RUN: &str = "/run/containerd/containerd.sock";
+const K3S: &str = "/run/k3s/containerd/containerd.sock";
 const HOST: NetnsId = netns(1);
 const ID: &str = "8f3a5c9e0b7d21468f3a5c9e0b7d21468f3a5c9e0b7d21468f3a5c9e0b7d2146";
 const APP: &str = "aa11bb22cc33dd44aa11bb22cc33dd44aa11bb22cc33dd44aa11bb22cc33dd44";

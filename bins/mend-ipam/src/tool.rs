@@ -1,0 +1,128 @@
+//! The crate `nodemend-ipam`, as the shared run drives it.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use nodemend_cli::{Flags, Repair, Working, environment_endpoint};
+use nodemend_cni::{DEFAULT_BIN_DIRS, Replay};
+use nodemend_evidence::{Orphan, Outcome, Plan, Report};
+use nodemend_hostfs::{Host, HostLock, StateDir};
+use nodemend_ipam::{
+    Discovery, Finding, NetworkUsage, Policy, Reservation, ReservationIdentity, Survey, SurveyOptions, Tools, blocking,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::Arguments;
+
+pub(crate) struct MendIpam {
+    host: Host,
+    options: SurveyOptions,
+    policy: Policy,
+    replay: Replay,
+    state: StateDir,
+    run: String,
+}
+
+/// What the report of mend-ipam says beyond its reservations.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IpamDetails {
+    /// How full each network is.
+    networks: Vec<NetworkUsage>,
+    /// What a person should look at, and no removal mends.
+    findings: Vec<Finding>,
+    /// The name of this run, for `mend-ipam undo`.
+    run: String,
+}
+
+impl MendIpam {
+    pub(crate) fn new(arguments: &Arguments) -> Self {
+        let flags: &Flags = &arguments.flags;
+        let host = flags.root.as_ref().map_or_else(Host::local, Host::at);
+        let discovery = Discovery { flags: flags.runtime_endpoint.clone(), environment: environment_endpoint() };
+        let defaults = || DEFAULT_BIN_DIRS.iter().map(PathBuf::from).collect();
+        let given = (!arguments.cni_bin_dir.is_empty()).then(|| arguments.cni_bin_dir.clone());
+        Self {
+            host,
+            options: SurveyOptions { discovery, deadline: flags.timeout, conf_dir: flags.cni_conf_dir.clone() },
+            policy: Policy { grace: flags.grace, include_empty: arguments.include_empty },
+            replay: Replay { bin_dirs: given.unwrap_or_else(defaults), deadline: arguments.del_timeout },
+            state: StateDir::at(&flags.state_dir),
+            run: run_name(),
+        }
+    }
+}
+
+/// The time and the pid: in the order of the runs, and never used twice.
+fn run_name() -> String {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    format!("{}-{}", time.replace(':', "-"), std::process::id())
+}
+
+impl Repair for MendIpam {
+    type Subject = Reservation;
+    type Survey = Survey;
+    type Details = IpamDetails;
+
+    fn names(&self) -> (&'static str, &'static str) {
+        ("mend-ipam", "reservations")
+    }
+
+    fn kind(&self) -> &'static str {
+        "IpamReport"
+    }
+
+    fn survey(&mut self) -> anyhow::Result<Survey> {
+        Ok(blocking::survey(&self.host, &self.options)?)
+    }
+
+    fn plan(&self, first: &Survey, second: &Survey) -> Plan<Reservation> {
+        nodemend_ipam::plan(first, second, &self.policy)
+    }
+
+    fn alive(&self, survey: &Survey) -> usize {
+        nodemend_ipam::live_sandboxes(survey)
+    }
+
+    fn silent(&self, survey: &Survey) -> Vec<String> {
+        nodemend_ipam::silent(survey)
+    }
+
+    fn details(&self, survey: &Survey, plan: &Plan<Reservation>) -> IpamDetails {
+        IpamDetails {
+            networks: nodemend_ipam::usage(survey, plan),
+            findings: nodemend_ipam::findings(survey),
+            run: self.run.clone(),
+        }
+    }
+
+    fn headlines(&self, details: &IpamDetails, report: &Report<Reservation>) -> Vec<String> {
+        let mut lines: Vec<String> = details.networks.iter().map(ToString::to_string).collect();
+        lines.extend(details.findings.iter().map(|finding| format!("NOTE  {}: {}", finding.what, finding.detail)));
+        if report.changed {
+            lines.push(format!("To take this back: mend-ipam undo {}", details.run));
+        }
+        lines
+    }
+
+    fn apply(
+        &mut self,
+        orphans: Vec<Orphan<Reservation>>,
+        lock: &HostLock,
+        working: Working<'_>,
+    ) -> anyhow::Result<Vec<(ReservationIdentity, Outcome)>> {
+        let again = self.survey()?;
+        let mut journal = self.state.journal()?;
+        let tools = Tools {
+            state: &self.state,
+            run: &self.run,
+            host: &self.host,
+            replay: &self.replay,
+            journal: &mut journal,
+            stop: working.stop,
+            progress: working.progress,
+        };
+        Ok(nodemend_ipam::apply(orphans, lock, &again, &self.policy, tools)?)
+    }
+}
