@@ -1,6 +1,7 @@
 //! Everything of a node that a repair of its network could change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,11 @@ use serde_json::Value;
 
 use crate::error::{Doing, LabError, Result};
 use crate::node::Node;
+use crate::process::Process;
 use crate::sandbox::{CNI_CACHE, Sandbox};
 
 /// A node's links, namespace files, reservations, cache and processes. Two that are equal are of a node that nobody has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     /// By name: index, address, master, group, kind.
     pub links: BTreeMap<String, String>,
@@ -20,8 +22,8 @@ pub struct Fingerprint {
     pub netns: BTreeMap<PathBuf, String>,
     /// Files of host-local and of libcni by path: inode and content.
     pub files: BTreeMap<PathBuf, String>,
-    /// By id: the command line.
-    pub processes: BTreeMap<u32, String>,
+    /// By id. Not those by which a runtime cleans up after itself: they come and go.
+    pub processes: BTreeSet<u32>,
 }
 
 /// Where namespaces are mounted: iproute2's and containerd's place, docker's, and containerd's below its state directory.
@@ -50,15 +52,32 @@ impl Node {
         for dir in [self.data_dir(), Path::new(CNI_CACHE)] {
             self.read_tree(dir, &mut files)?;
         }
-        let running = self.processes().into_iter().filter(|process| !process.zombie);
+        let of_the_runtime =
+            |process: &Process| process.argv.iter().any(|word| word == "delete" || word == "kill");
+        let all = self.processes().into_iter();
+        let running = all.filter(|process| !process.zombie && !of_the_runtime(process));
         Ok(Fingerprint {
             links: self.all_links()?,
             netns,
             files,
-            processes: running
-                .map(|process| (process.pid, process.argv.join(" ")))
-                .collect(),
+            processes: running.map(|process| process.pid).collect(),
         })
+    }
+
+    /// The node must be like this: as it was before, or as a repair should have made it.
+    ///
+    /// # Errors
+    ///
+    /// With every difference.
+    pub fn unchanged(&self, since: &Fingerprint) -> Result<()> {
+        let changes = since.changes(&self.fingerprint()?);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Err(LabError::Odd(format!(
+            "the node changed:\n{}",
+            changes.join("\n")
+        )))
     }
 
     fn all_links(&self) -> Result<BTreeMap<String, String>> {
@@ -117,6 +136,39 @@ impl Fingerprint {
             !content.contains(&sandbox.id) && !name.contains(&sandbox.id)
         });
         self
+    }
+}
+
+impl Fingerprint {
+    /// What was there before and is not now, with `-`, and what is new, with `+`. Nothing if nobody changed anything.
+    pub fn changes(&self, now: &Fingerprint) -> Vec<String> {
+        let (before, now) = (self.lines(), now.lines());
+        let gone = before.difference(&now).map(|line| format!("- {line}"));
+        gone.chain(now.difference(&before).map(|line| format!("+ {line}")))
+            .collect()
+    }
+
+    fn lines(&self) -> BTreeSet<String> {
+        let links = self
+            .links
+            .iter()
+            .map(|(name, link)| format!("link {name} {link}"));
+        let netns = self
+            .netns
+            .iter()
+            .map(|(path, id)| format!("netns {} {id}", path.display()));
+        let files = self
+            .files
+            .iter()
+            .map(|(path, text)| format!("file {} {text}", path.display()));
+        let processes = self.processes.iter().map(|pid| format!("process {pid}"));
+        links.chain(netns).chain(files).chain(processes).collect()
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a node's fingerprint")
     }
 }
 
