@@ -17,6 +17,9 @@ pub const ROOT: &str = "/var/lib/containerd";
 /// The runtime's socket, before anybody moved it.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 
+/// Where it keeps what belongs to a running container of Kubernetes.
+pub(crate) const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+
 /// Where its log goes.
 pub(crate) const LOG: &str = "/run/lab/runtime.log";
 const PID: &str = "/run/lab/runtime.pid";

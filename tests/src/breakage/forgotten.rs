@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Doing, Result};
 use crate::inside::hook;
 use crate::node::Node;
+use crate::options::Engine;
 use crate::runtime;
 use crate::sandbox::Sandbox;
 
@@ -49,7 +51,27 @@ impl Node {
         // The shims first: one that sees its pause die tells the runtime.
         let shims: Vec<u32> = sandboxes.iter().flat_map(|sandbox| self.shims(sandbox)).collect();
         self.kill(&shims)?;
-        self.kill(&sandboxes.iter().map(|sandbox| sandbox.pause).collect::<Vec<_>>())
+        self.kill(&sandboxes.iter().map(|sandbox| sandbox.pause).collect::<Vec<_>>())?;
+        sandboxes
+            .iter()
+            .try_for_each(|sandbox| self.await_clean_up(sandbox))
+    }
+
+    /// A containerd that runs removes the bundle of a shim that died; one that does not leaves it until it starts.
+    fn await_clean_up(&self, sandbox: &Sandbox) -> Result<()> {
+        let bundle = self.path(Path::new(runtime::BUNDLES).join(&sandbox.id));
+        if self.runtime_pid().is_none() || !bundle.exists() {
+            return Ok(());
+        }
+        if self.options.engine == Engine::StandIn {
+            return fs::remove_dir_all(&bundle).at("remove", &bundle);
+        }
+        self.await_that(
+            "removal of a dead shim's bundle",
+            Duration::from_secs(20),
+            runtime::LOG,
+            || !bundle.exists(),
+        )
     }
 
     /// Kills the pause process only: the sandbox is still in the runtime's list, NotReady, and its network is still kubelet's.

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, LabError, Result};
 use crate::runtime;
 
-/// Where a runtime keeps what belongs to a running container.
-pub(crate) const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+pub(crate) use crate::runtime::BUNDLES;
 
 /// One sandbox.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
