@@ -15,6 +15,8 @@ const BELOW_STATE: [&str; 2] = ["io.containerd.runtime.v2.task", "io.containerd.
 /// Of CRI-O and podman: `<id>/userdata` (containers-storage.conf, `runroot`).
 const OVERLAY_CONTAINERS: &str = "/run/containers/storage/overlay-containers";
 const CONFIG_LIMIT: u64 = 16 << 20;
+/// The state of a bundle whose specification is there and cannot be read. Nobody can say which network it has.
+pub(crate) const UNREADABLE: &str = "its config.json cannot be read";
 
 /// Where a bundle keeps what is read of it.
 struct Bundle {
@@ -42,10 +44,7 @@ pub(crate) fn find(host: &Host, sockets: &[PathBuf]) -> Result<Vec<Record>, Stri
             pid_file: "pidfile",
         });
     }
-    bundles
-        .iter()
-        .filter_map(|bundle| read(host, bundle).transpose())
-        .collect()
+    Ok(bundles.iter().filter_map(|bundle| read(host, bundle)).collect())
 }
 
 /// The state directories that exist, each once.
@@ -96,29 +95,51 @@ fn names(host: &Host, dir: &Path) -> Result<Vec<String>, String> {
     }
 }
 
-/// A bundle without a specification still has an id. What is no directory is no bundle.
-fn read(host: &Host, bundle: &Bundle) -> Result<Option<Record>, String> {
-    let config = bundle.dir.join("config.json");
-    let specification = match host.read(&config, CONFIG_LIMIT) {
-        Ok(bytes) => {
-            Specification::parse(&bytes).map_err(|error| format!("{}: {error}", config.display()))?
-        }
-        Err(error) if error.is_not_found() => Specification::default(),
-        Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(error.to_string()),
+/// What a bundle says of itself.
+enum Told {
+    Specification(Specification),
+    /// It has none: the runtime is about to write it, or to remove the bundle.
+    Nothing,
+    /// It has one that cannot be read.
+    Unreadable,
+}
+
+/// A bundle has an id whatever it holds. What is no directory is no bundle.
+fn read(host: &Host, bundle: &Bundle) -> Option<Record> {
+    let told = told(host, &bundle.dir.join("config.json"))?;
+    let state = matches!(told, Told::Unreadable).then(|| UNREADABLE.to_owned());
+    let specification = match told {
+        Told::Specification(specification) => specification,
+        Told::Nothing | Told::Unreadable => Specification::default(),
     };
     let network = specification.network();
-    Ok(Some(Record {
+    Some(Record {
         kind: RecordKind::Bundle,
         id: bundle.id.clone(),
         sandbox_id: specification.sandbox_id(),
         namespace: bundle.namespace.clone(),
-        state: None,
+        state,
         pid: pid(host, &bundle.dir.join(bundle.pid_file)),
         host_network: network.is_host(),
         netns: network.reference(),
         pod: specification.pod(),
-    }))
+    })
+}
+
+fn told(host: &Host, config: &Path) -> Option<Told> {
+    let unreadable = |reason: &dyn std::fmt::Display| {
+        tracing::warn!(config = %config.display(), %reason, "a bundle cannot be read");
+        Some(Told::Unreadable)
+    };
+    match host.read(config, CONFIG_LIMIT) {
+        Ok(bytes) => match Specification::parse(&bytes) {
+            Ok(specification) => Some(Told::Specification(specification)),
+            Err(error) => unreadable(&error),
+        },
+        Err(error) if error.is_not_found() => Some(Told::Nothing),
+        Err(error) if is_missing(&error) => None,
+        Err(error) => unreadable(&error),
+    }
 }
 
 /// The pid may be another process's by now, so nothing depends on it, and not having it is no loss.
@@ -214,11 +235,45 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_that_cannot_be_understood_leaves_everything_open() {
-        let (_dir, host) = tree(&[(
-            "run/containerd/io.containerd.runtime.v2.task/k8s.io/8f3a/config.json",
-            "{",
-        )]);
-        assert!(find(&host, &[]).unwrap_err().contains("8f3a/config.json"));
+    fn a_bundle_that_was_cut_short_still_has_its_id() {
+        let tasks = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
+        let (_dir, host) = tree(&[
+            (&format!("{tasks}/8f3a/config.json"), &CONFIG[..CONFIG.len() / 2]),
+            (&format!("{tasks}/8f3a/init.pid"), "4711"),
+            (&format!("{tasks}/9c/config.json/not-a-file"), ""),
+            (&format!("{tasks}/ab/init.pid"), "12"),
+        ]);
+        let found = find(&host, &[]).unwrap();
+        let told: Vec<_> = found
+            .iter()
+            .map(|record| (record.id.as_str(), record.state.as_deref(), record.pid))
+            .collect();
+        let unreadable = Some(UNREADABLE);
+        assert_eq!(
+            told,
+            [
+                ("8f3a", unreadable, Some(4711)),
+                ("9c", unreadable, None),
+                ("ab", None, Some(12))
+            ]
+        );
+        assert!(
+            found
+                .iter()
+                .all(|record| record.netns.is_none() && !record.host_network)
+        );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_leaves_everything_open() {
+        // A loop of links: neither there nor missing.
+        let (dir, host) = tree(&[("run/containerd/x", "")]);
+        let tasks = dir.path().join("run/containerd/io.containerd.runtime.v2.task");
+        std::os::unix::fs::symlink("io.containerd.runtime.v2.task", tasks).unwrap();
+        assert!(
+            find(&host, &[])
+                .unwrap_err()
+                .contains("io.containerd.runtime.v2.task")
+        );
     }
 }

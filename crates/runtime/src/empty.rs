@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cgroups::Adrift;
 use crate::knowledge::{Record, RecordKind};
 use crate::shims::{Keeper, Shim};
 use crate::sources::Asked;
@@ -31,12 +32,21 @@ pub(crate) struct Asking {
     pub(crate) age: Result<Duration, String>,
 }
 
+/// What runs, whatever the runtimes say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running<'a> {
+    pub(crate) shims: &'a [Shim],
+    pub(crate) adrift: Option<Adrift>,
+}
+
 /// Why these records, if there are none, say nothing.
-pub(crate) fn doubt(asking: &Asking, records: &[Record], shims: &[Shim]) -> Option<String> {
+pub(crate) fn doubt(asking: &Asking, records: &[Record], running: &Running<'_>) -> Option<String> {
     if !is_empty(asking.question, records) {
         return None;
     }
-    too_young(&asking.age).or_else(|| lost(asking, shims))
+    too_young(&asking.age)
+        .or_else(|| lost(asking, running.shims))
+        .or_else(|| forgotten(asking.question, running.adrift.as_ref()))
 }
 
 fn is_empty(question: Question, records: &[Record]) -> bool {
@@ -72,6 +82,20 @@ fn lost(asking: &Asking, shims: &[Shim]) -> Option<String> {
     Some(format!(
         "it lists nothing, but {run} (first: pid {}, id {}): its records may have been lost",
         first.pid, first.id
+    ))
+}
+
+/// Shims can be killed, and the containers run on.
+fn forgotten(question: Question, adrift: Option<&Adrift>) -> Option<String> {
+    let adrift = adrift.filter(|_| question == Question::Cri)?;
+    let run = if adrift.count == 1 {
+        "1 container runs that no runtime knows".to_owned()
+    } else {
+        format!("{} containers run that no runtime knows", adrift.count)
+    };
+    Some(format!(
+        "it lists nothing, but {run} (first: pid {}, id {}): its records may have been lost",
+        adrift.pid, adrift.id
     ))
 }
 
@@ -124,6 +148,11 @@ mod tests {
             others,
             age: Ok(Duration::from_secs(3600)),
         }
+    }
+
+    fn doubt(asking: &Asking, records: &[Record], shims: &[Shim]) -> Option<String> {
+        let running = Running { shims, adrift: None };
+        super::doubt(asking, records, &running)
     }
 
     fn record(kind: RecordKind) -> Record {
@@ -234,5 +263,28 @@ mod tests {
                 None
             );
         }
+    }
+
+    #[test]
+    fn containers_that_outlived_their_shims_count_against_the_cri() {
+        let adrift = Adrift {
+            count: 2,
+            pid: 9,
+            id: "8f3a".into(),
+        };
+        let running = Running {
+            shims: &[],
+            adrift: Some(adrift),
+        };
+        let reason = super::doubt(&asking(Question::Cri, RUN, &[]), &[], &running).unwrap();
+        let wanted = "it lists nothing, but 2 containers run that no runtime knows (first: pid 9, id 8f3a): its \
+                      records may have been lost";
+        assert_eq!(reason, wanted);
+        let known = [record(RecordKind::Sandbox)];
+        assert_eq!(
+            super::doubt(&asking(Question::Cri, RUN, &[]), &known, &running),
+            None
+        );
+        assert_eq!(super::doubt(&asking(CONTAINERS, RUN, &[]), &[], &running), None);
     }
 }

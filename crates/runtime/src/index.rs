@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nodemend_evidence::{Claim, Evidence, Source};
 use nodemend_procns::{Census, NetnsId};
 
+use crate::bundles::UNREADABLE;
 use crate::knowledge::{Answer, Knowledge, Known, Record, RecordKind};
 use crate::ownership::{Ownership, full_name, in_run, namespaced};
 use crate::sources;
@@ -154,9 +155,11 @@ impl Said {
         for record in sandboxes.iter().chain(&others) {
             said.enter(record, ownership);
         }
-        if sources::is_record(source) {
-            let loose = sandboxes.iter().find(|record| may_own_any(record, ownership));
-            said.no_such_netns = loose.map_or(said.no_such_netns, |record| Claim::unknown(may_own(record)));
+        let loose = records
+            .iter()
+            .find(|record| must_be_tied(source, record) && may_own_any(record, ownership));
+        if let Some(record) = loose {
+            said.no_such_netns = Claim::unknown(may_own(record));
         }
         said
     }
@@ -196,6 +199,16 @@ impl Said {
             .or_else(by_path)
             .unwrap_or(&self.no_such_netns);
         Evidence::new(&self.source, claim.clone())
+    }
+}
+
+/// True for what has a network that its source should know: a sandbox in a runtime's records, and a bundle that told
+/// nothing because it cannot be read.
+fn must_be_tied(source: &Source, record: &Record) -> bool {
+    match record.kind {
+        RecordKind::Sandbox => sources::is_record(source),
+        RecordKind::Bundle => record.state.as_deref() == Some(UNREADABLE),
+        RecordKind::Container | RecordKind::Task | RecordKind::Shim => false,
     }
 }
 

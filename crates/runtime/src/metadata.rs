@@ -112,9 +112,9 @@ impl SandboxMetadata {
             .and_then(|context| context.namespace_options);
         let network = match (raw.netns_path.is_empty(), mode) {
             (false, _) => Network::At(raw.netns_path.into()),
+            (true, Some(options)) if options.network == NODE => Network::Host,
             // A sandbox in the making has no path either: containerd 2 writes it down before it makes the namespace.
-            (true, Some(options)) if options.network != NODE => Network::Untold,
-            (true, _) => Network::Host,
+            (true, _) => Network::Untold,
         };
         let pod = config.metadata.map(|pod| Pod {
             uid: pod.uid,
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn only_a_sandbox_that_asked_for_it_is_on_the_host_s_network() {
-        assert_eq!(sandbox("", "").network, Network::Host);
+        assert_eq!(sandbox("", "").network, Network::Untold);
         assert_eq!(sandbox("", &mode(r#"{"network":2}"#)).network, Network::Host);
         assert_eq!(sandbox("", &mode(r#"{"pid":1}"#)).network, Network::Untold);
     }

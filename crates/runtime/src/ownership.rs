@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use nodemend_procns::{Census, NetnsId};
+use nodemend_procns::{Census, Holder, NetnsId};
 
 use crate::knowledge::{Knowledge, Known, NetnsRef, Pod, Record, RecordKind};
 
@@ -59,8 +59,9 @@ impl Ownership {
             .iter()
             .filter_map(|process| Some((process.pid, process.netns?)))
             .collect();
+        let elsewhere = mounted_elsewhere(census);
         for record in records(knowledge) {
-            own.enter(record, &living);
+            own.enter(record, &living, &elsewhere);
         }
         own.enter_processes(census);
         own.enter_ties(ties);
@@ -137,7 +138,7 @@ impl Ownership {
         self.sandbox_of.get(id).map_or(id, String::as_str)
     }
 
-    fn enter(&mut self, record: &Record, living: &HashMap<u32, NetnsId>) {
+    fn enter(&mut self, record: &Record, living: &HashMap<u32, NetnsId>, elsewhere: &Elsewhere) {
         let host = self.host;
         let key = self.key(record).to_owned();
         let is_the_sandbox = record.id == key;
@@ -149,7 +150,7 @@ impl Ownership {
             group.pod.clone_from(&record.pod);
         }
         if let Some(netns) = &record.netns {
-            enter_reference(group, netns, host);
+            enter_reference(group, netns, host, elsewhere);
         }
         let lived_in = record
             .pid
@@ -194,8 +195,26 @@ fn records(knowledge: &Knowledge) -> impl Iterator<Item = &Record> {
     })
 }
 
+/// Where other mount namespaces have network namespaces mounted.
+type Elsewhere = HashMap<PathBuf, Vec<NetnsId>>;
+
+fn mounted_elsewhere(census: &Census) -> Elsewhere {
+    let mut elsewhere = Elsewhere::new();
+    for netns in census.namespaces.iter().filter(|netns| netns.id != census.host) {
+        for holder in &netns.holders {
+            if let Holder::ForeignMount { path, .. } = holder {
+                elsewhere.entry(in_run(path)).or_default().push(netns.id);
+            }
+        }
+    }
+    elsewhere
+}
+
 /// A path below /proc names whatever process has that pid now: it protects a namespace and proves nothing.
-fn enter_reference(group: &mut Group, netns: &NetnsRef, host: NetnsId) {
+///
+/// Where a runtime has a mount namespace of its own (PrivateTmp=, snaps), its mounts do not come back: at the path that
+/// it names there is nothing here, and the namespace is mounted there.
+fn enter_reference(group: &mut Group, netns: &NetnsRef, host: NetnsId, elsewhere: &Elsewhere) {
     let path = in_run(&netns.path);
     let lasts = !path.starts_with("/proc");
     if netns.id == Some(host) {
@@ -203,6 +222,9 @@ fn enter_reference(group: &mut Group, netns: &NetnsRef, host: NetnsId) {
         return;
     }
     group.netns.extend(netns.id);
+    if netns.id.is_none() && lasts {
+        group.netns.extend(elsewhere.get(&path).into_iter().flatten());
+    }
     if lasts {
         group.tied = true;
         group.paths.insert(path);

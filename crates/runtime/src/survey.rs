@@ -1,5 +1,6 @@
 //! Asking every source of a node at once.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use nodemend_evidence::Source;
 use nodemend_hostfs::Host;
 use nodemend_procns::Census;
 
-use crate::empty::{Asking, Question, doubt};
+use crate::empty::{Asking, Question, Running, doubt};
 use crate::endpoint::{Endpoint, WELL_KNOWN};
-use crate::knowledge::{Answer, Knowledge, Known, Record};
+use crate::knowledge::{Answer, Knowledge, Known, Record, RecordKind};
 use crate::line::{Line, Silence, connect};
 use crate::ownership::in_run;
 use crate::shims::Shim;
@@ -39,10 +40,14 @@ pub async fn survey(host: &Host, endpoints: &[Endpoint], census: &Census, deadli
     )
     .await;
     let found = shims.as_deref().unwrap_or_default();
+    let heard: Vec<_> = heard.into_iter().flatten().collect();
+    let running = Running {
+        shims: found,
+        adrift: cgroups::adrift(census, &accounted(&heard, found)),
+    };
     let mut answers: Vec<_> = heard
         .into_iter()
-        .flatten()
-        .map(|heard| heard.weigh(endpoints, found))
+        .map(|heard| heard.weigh(endpoints, &running))
         .collect();
     if endpoints.is_empty() {
         answers.push(answer(sources::no_cri(), Err(Silence::Unknown(nothing_found()))));
@@ -62,6 +67,17 @@ pub async fn survey(host: &Host, endpoints: &[Endpoint], census: &Census, deadli
     ));
     look_up_namespaces(host, &mut answers, deadline).await;
     Knowledge { answers }
+}
+
+/// The ids of everything that has a record or a shim. A task is no record: containerd takes up those whose record it
+/// lost.
+fn accounted<'a>(heard: &'a [Heard], shims: &'a [Shim]) -> HashSet<&'a str> {
+    let said = heard.iter().filter_map(|heard| heard.said.as_ref().ok());
+    let records = said
+        .flat_map(|said| &said.records)
+        .filter(|record| matches!(record.kind, RecordKind::Sandbox | RecordKind::Container));
+    let ids = shims.iter().map(|shim| shim.id.as_str());
+    ids.chain(records.map(|record| record.id.as_str())).collect()
 }
 
 fn nothing_found() -> String {
@@ -95,8 +111,8 @@ struct Said {
 }
 
 impl Heard {
-    /// An empty answer is compared with the shims that run.
-    fn weigh(self, endpoints: &[Endpoint], shims: &[Shim]) -> Answer {
+    /// An empty answer is compared with what runs.
+    fn weigh(self, endpoints: &[Endpoint], running: &Running<'_>) -> Answer {
         let said = match self.said {
             Ok(said) => said,
             Err(silence) => return answer(self.source, Err(silence)),
@@ -111,7 +127,7 @@ impl Heard {
             age: said.age,
         };
         let records =
-            doubt(&asking, &said.records, shims).map_or(Ok(said.records), |reason| Err(reason.into()));
+            doubt(&asking, &said.records, running).map_or(Ok(said.records), |reason| Err(reason.into()));
         answer(self.source, records)
     }
 }

@@ -1,6 +1,9 @@
 //! Which namespace belongs to which sandbox.
 
+use nodemend_procns::{Holder, Netns};
+
 use super::*;
+use crate::bundles::UNREADABLE;
 
 /// What else is known, which processes run, which ties there are; whether namespace 7 is its own.
 type Case = (
@@ -173,4 +176,45 @@ fn a_pod_counts_once_however_many_sources_know_it() {
         of_cri(running(99, record(RecordKind::Task, APP))),
     ])];
     assert_eq!(index(lost, processes()).live_sandboxes(), 1);
+}
+
+#[test]
+fn a_bundle_that_cannot_be_read_may_own_any_netns_until_something_ties_it() {
+    let bundle = || in_state(UNREADABLE, record(RecordKind::Bundle, ID));
+    let loose = index(vec![native(vec![]), bundles(vec![bundle()])], vec![]);
+    assert_eq!(letters(&loose.of_id(ID)), "AU");
+    assert_eq!(of_netns(&loose, 7), "A?");
+    let runs = index(
+        vec![native(vec![]), bundles(vec![bundle()])],
+        vec![process(99, netns(7), &[ID])],
+    );
+    assert_eq!(of_netns(&runs, 7), "AU");
+    assert_eq!(of_netns(&runs, 8), "AA");
+    let told = record(RecordKind::Bundle, ID);
+    let without_path = index(vec![native(vec![]), bundles(vec![told])], vec![]);
+    assert_eq!(of_netns(&without_path, 7), "AA");
+}
+
+#[test]
+fn a_netns_that_only_the_runtime_sees_mounted_is_the_sandbox_s() {
+    // The runtime has a mount namespace of its own, and the sandbox has no process any more.
+    let recorded = at("/var/run/netns/cni-1", None, sandbox(ID));
+    let knowledge = Knowledge {
+        answers: vec![cri(vec![sandbox(ID)]), native(vec![recorded])],
+    };
+    let mounted = |path: &str, ino| Netns {
+        id: netns(ino),
+        holders: vec![Holder::ForeignMount {
+            pid: 9,
+            path: path.into(),
+        }],
+    };
+    let census = Census {
+        namespaces: vec![mounted("/run/netns/cni-1", 7), mounted("/run/netns/cni-2", 8)],
+        ..census(vec![])
+    };
+    let index = Index::new(&knowledge, &census, &[]);
+    assert_eq!(of_netns(&index, 7), "UU");
+    assert_eq!(of_netns(&index, 8), "AA");
+    assert_eq!(index.live_sandboxes(), 1);
 }
