@@ -24,6 +24,7 @@ pub mod inside;
 mod links;
 pub mod network;
 mod node;
+pub mod old_kernel;
 mod options;
 mod process;
 pub mod runtime;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod demo;
 mod inside;
+mod old_kernel;
 mod shell;
 
 /// Make a real Kubernetes node in private namespaces, and break it.
@@ -23,6 +24,8 @@ enum Command {
     Demo(demo::Demo),
     /// Give a person a shell inside a broken node; leaving it ends the node.
     Shell(shell::Shell),
+    /// Run a command as on Linux 3.10: every newer system call answers ENOSYS.
+    OldKernel(old_kernel::OldKernel),
     #[command(flatten)]
     Inside(inside::Inside),
 }
@@ -32,6 +35,7 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(asked) => demo::run(&asked),
         Command::Shell(asked) => shell::run(&asked),
+        Command::OldKernel(asked) => old_kernel::run(&asked),
         Command::Inside(part) => inside::run(part),
     };
     match outcome {
