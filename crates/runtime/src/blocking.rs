@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nodemend_hostfs::Host;
 use nodemend_procns::Census;
+use tokio::runtime::Runtime;
 
+use crate::cni::CniDirectories;
 use crate::endpoint::Endpoint;
 use crate::knowledge::{Answer, Knowledge, Known};
 use crate::sources;
@@ -12,25 +14,29 @@ use crate::sources;
 /// [`crate::survey`], on a thread of its own. If there is no thread to be had, nobody was asked, and the only answer
 /// says so.
 pub fn survey(host: &Host, endpoints: &[Endpoint], census: &Census, deadline: Duration) -> Knowledge {
-    std::thread::scope(|scope| {
-        let ask = || run(host, endpoints, census, deadline);
-        match std::thread::Builder::new()
-            .name("runtimes".to_owned())
-            .spawn_scoped(scope, ask)
-        {
-            Ok(worker) => worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => nobody(&error),
-        }
-    })
+    run(|runtime| runtime.block_on(crate::survey(host, endpoints, census, deadline)))
+        .unwrap_or_else(|error| nobody(&error))
 }
 
-fn run(host: &Host, endpoints: &[Endpoint], census: &Census, deadline: Duration) -> Knowledge {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(crate::survey(host, endpoints, census, deadline)),
-        Err(error) => nobody(&error),
-    }
+/// [`crate::cni_directories`], on a thread of its own. Empty if there is no thread to be had.
+pub fn cni_directories(host: &Host, endpoints: &[Endpoint], deadline: Duration) -> Vec<CniDirectories> {
+    run(|runtime| runtime.block_on(crate::cni_directories(host, endpoints, deadline))).unwrap_or_default()
+}
+
+fn run<T: Send>(ask: impl FnOnce(&Runtime) -> T + Send) -> std::io::Result<T> {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(ask(&runtime))
+    };
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("runtimes".to_owned())
+            .spawn_scoped(scope, work)?
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn nobody(error: &std::io::Error) -> Knowledge {

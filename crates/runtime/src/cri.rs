@@ -3,6 +3,8 @@
 //! Only calls without side effects are made. PodSandboxStatus has one: containerd's `NetNS.Closed` removes the path
 //! of a namespace when it does not find one there (pkg/netns/netns_linux.go).
 
+use std::collections::HashMap;
+
 use k8s_cri::v1;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use tonic::body::Body;
@@ -22,8 +24,7 @@ pub(crate) async fn ask(channel: Channel) -> Result<Vec<Record>, String> {
     let said = list(RuntimeServiceClient::new(channel.clone())).await;
     let said = match said {
         Err((_, status)) if status.code() == Code::Unimplemented => {
-            let older = tower::util::MapRequest::new(channel, as_v1alpha2 as fn(_) -> _);
-            list(RuntimeServiceClient::new(older)).await
+            list(RuntimeServiceClient::new(older(channel))).await
         }
         other => other,
     };
@@ -36,6 +37,28 @@ pub(crate) async fn ask(channel: Channel) -> Result<Vec<Record>, String> {
 
 const NO_CRI: &str = "it has no CRI, neither v1 nor v1alpha2: its CRI plugin is off, or failed to start; look into its \
                       log, or name the runtime that kubelet uses with --runtime-endpoint";
+
+/// What the runtime tells of itself: JSON by name, and other text.
+pub(crate) async fn info(channel: Channel) -> Result<HashMap<String, String>, String> {
+    let question = || v1::StatusRequest { verbose: true };
+    let said = RuntimeServiceClient::new(channel.clone())
+        .status(question())
+        .await;
+    let said = match said {
+        Err(status) if status.code() == Code::Unimplemented => {
+            RuntimeServiceClient::new(older(channel)).status(question()).await
+        }
+        other => other,
+    };
+    let said = said.map_err(|status| failed("Status", &status))?;
+    Ok(said.into_inner().info)
+}
+
+type Older = tower::util::MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
+
+fn older(channel: Channel) -> Older {
+    tower::util::MapRequest::new(channel, as_v1alpha2)
+}
 
 struct Answer {
     sandboxes: Vec<v1::PodSandbox>,

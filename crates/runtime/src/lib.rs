@@ -13,12 +13,13 @@
 //! | `shim bundles` | the directories of running containers | no |
 //! | `container ids in cgroups` | the ids that processes carry | no |
 //!
-//! An empty list of a runtime that came up within the last minute is no answer. Nor is one of a runtime whose shims
-//! run: its records may have been lost.
+//! An empty list of a runtime that came up within the last minute is no answer. Nor is one while its shims run, or
+//! containers that no runtime knows: its records may have been lost.
 //!
 //! - [`discover`] finds the endpoints;
 //! - [`survey`] asks, and gives plain data that can be recorded: [`Knowledge`];
-//! - [`Index`] answers questions about ids and network namespaces from it, as evidence.
+//! - [`Index`] answers questions about ids and network namespaces from it, as evidence;
+//! - [`cni_directories`] asks where a runtime has its CNI plugins and configurations.
 //!
 //! Only calls without side effects are made. In particular PodSandboxStatus is not: in containerd it can remove the
 //! path of a network namespace.
@@ -68,11 +69,18 @@
 //!     assert!(!reason.is_empty());
 //! }
 //! ```
+//!
+//! # Building
+//!
+//! The crates `k8s-cri` and `containerd-client` make their code from protobuf files when they are built, and need
+//! `protoc` for it (package `protobuf-compiler`), on the `PATH` or named by the variable `PROTOC`. If it is missing,
+//! their build scripts fail, and say so, before anything of this crate is looked at.
 #![forbid(unsafe_code)]
 
 pub mod blocking;
 mod bundles;
 mod cgroups;
+mod cni;
 mod containerd;
 mod cri;
 mod empty;
@@ -87,6 +95,7 @@ mod shims;
 mod sources;
 mod survey;
 
+pub use cni::{CniDirectories, cni_directories};
 pub use endpoint::{Discovery, Endpoint, WELL_KNOWN, discover};
 pub use index::Index;
 pub use knowledge::{Answer, Knowledge, Known, NetnsRef, Pod, Record, RecordKind};

@@ -28,7 +28,7 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 ///
 /// The sources, by name: `cri <endpoint>`; `containerd <endpoint> containers`, `… tasks` and `… sandboxes`;
 /// `shim processes`; `shim bundles`; `container ids in cgroups`. Without any endpoint there is one answer `cri`,
-/// which is unknown. An empty answer of a runtime that came up within the last minute, or that shims contradict, is
+/// which is unknown. An empty answer of a runtime that came up within the last minute, or that what runs contradicts, is
 /// unknown too.
 ///
 /// Needs a tokio runtime with I/O and time; see [`crate::blocking`] for callers without one.

@@ -14,8 +14,8 @@ mod tests {
     use nodemend_hostfs::Host;
     use nodemend_procns::Census;
     use nodemend_runtime::{
-        Answer, DEFAULT_DEADLINE, Discovery, Endpoint, Index, Known, Record, RecordKind, blocking, discover,
-        survey,
+        Answer, DEFAULT_DEADLINE, Discovery, Endpoint, Index, Known, Record, RecordKind, blocking,
+        cni_directories, discover, survey,
     };
     use tokio::net::UnixListener;
 
@@ -99,10 +99,7 @@ mod tests {
         let fake = a_pod();
         fake.serve(&socket, Versions::V1);
         let answers = ask(&socket, DEFAULT_DEADLINE).await;
-        assert_eq!(
-            answers[0].source.name(),
-            format!("cri {}", socket.display())
-        );
+        assert_eq!(answers[0].source.name(), format!("cri {}", socket.display()));
         is_the_pod(&answers[0]);
         // T47: nothing else was called.
         assert_eq!(
@@ -284,6 +281,33 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         let known = blocking::survey(&Host::local(), &endpoint(&socket), &Census::default(), SHORT);
         assert_eq!(unknown(&known.answers[0]), "did not answer within 200 ms");
+    }
+
+    #[tokio::test]
+    async fn the_cni_directories_are_told_by_runtimes_of_either_version() {
+        for versions in [Versions::V1, Versions::V1Alpha2] {
+            let (_dir, socket) = place();
+            let cni = r#"{"PluginDirs":["/opt/cni/bin"],"PluginConfDir":"/etc/cni/net.d"}"#;
+            let info = [("cniconfig".to_owned(), cni.to_owned())].into();
+            let fake = Fake { info, ..a_pod() };
+            fake.serve(&socket, versions);
+            let (hung_dir, hung) = place();
+            let _listener = UnixListener::bind(&hung).unwrap();
+            let endpoints = [endpoint(&socket), endpoint(&hung), endpoint(hung_dir.path())].concat();
+            let told = cni_directories(&Host::local(), &endpoints, SHORT).await;
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert_eq!(told[0].endpoint, format!("unix://{}", socket.display()));
+            assert_eq!(told[0].plugins, [Path::new("/opt/cni/bin")]);
+            assert_eq!(*fake.calls.lock().unwrap(), ["status"]);
+        }
+    }
+
+    #[test]
+    fn a_survey_may_move_between_threads() {
+        fn movable(_: &impl Send) {}
+        let (host, census) = (Host::local(), Census::default());
+        movable(&survey(&host, &[], &census, SHORT));
+        movable(&cni_directories(&host, &[], SHORT));
     }
 
     /// T34: in a container with a pid namespace of its own, the host's runtime has no pid that could be looked up.

@@ -14,7 +14,9 @@ mod tests {
     };
     use nodemend_hostfs::Host;
     use nodemend_procns::{Census, NetnsId};
-    use nodemend_runtime::{Answer, DEFAULT_DEADLINE, Endpoint, Index, Known, RecordKind, survey};
+    use nodemend_runtime::{
+        Answer, DEFAULT_DEADLINE, Endpoint, Index, Known, RecordKind, cni_directories, survey,
+    };
     use tonic::Request;
 
     use crate::loud::root_and;
@@ -158,6 +160,14 @@ mod tests {
         // The sandbox store came with 1.7.
         let is_offered = !matches!(answers[3].known, Known::NotOffered(_));
         assert_eq!(is_offered, !version().contains(" 1.6."), "{:?}", answers[3]);
+
+        let endpoint = Endpoint::new(containerd.socket().to_str().unwrap());
+        let told = cni_directories(&Host::local(), &[endpoint], DEFAULT_DEADLINE).await;
+        assert_eq!(
+            told[0].configurations.as_deref(),
+            Some(Path::new("/etc/cni/net.d"))
+        );
+        assert!(!told[0].plugins.is_empty(), "{told:?}");
 
         let netns = "/proc/self/ns/net";
         let path = containerd.dir.path().join("netns");

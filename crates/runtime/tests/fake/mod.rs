@@ -1,5 +1,6 @@
 //! A runtime that answers as it is told to.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +16,8 @@ pub(crate) struct Fake {
     pub(crate) sandboxes: Vec<v1::PodSandbox>,
     pub(crate) containers: Vec<v1::Container>,
     pub(crate) conditions: Vec<v1::RuntimeCondition>,
+    /// What a verbose Status tells besides.
+    pub(crate) info: HashMap<String, String>,
     /// Every call that it got, by name.
     pub(crate) calls: Arc<Mutex<Vec<String>>>,
 }
@@ -89,11 +92,15 @@ macro_rules! runtime_service {
 
             async fn status(
                 &self,
-                _: Request<$version::StatusRequest>,
+                request: Request<$version::StatusRequest>,
             ) -> Result<Response<$version::StatusResponse>, Status> {
                 self.note("status");
-                let status = Some($version::RuntimeStatus { conditions: same(&self.conditions) });
-                Ok(Response::new($version::StatusResponse { status, ..Default::default() }))
+                let mut said = $version::StatusResponse::default();
+                said.status.replace($version::RuntimeStatus { conditions: same(&self.conditions) });
+                if request.into_inner().verbose {
+                    said.info.clone_from(&self.info);
+                }
+                Ok(Response::new(said))
             }
 
             $(async fn $name(
