@@ -8,10 +8,8 @@ use nodemend_cni::{DEFAULT_BIN_DIRS, Replay};
 use nodemend_evidence::{Orphan, Outcome, Plan, Report};
 use nodemend_hostfs::{Host, HostLock, StateDir};
 use nodemend_ipam::{
-    Discovery, Finding, NetworkUsage, Policy, Reservation, ReservationIdentity, Survey, SurveyOptions, Tools, blocking,
+    Details, Discovery, Policy, Reservation, ReservationIdentity, Survey, SurveyOptions, Tools, blocking,
 };
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use crate::Arguments;
 
@@ -21,18 +19,6 @@ pub(crate) struct MendIpam {
     policy: Policy,
     replay: Replay,
     state: StateDir,
-    run: String,
-}
-
-/// What the report of mend-ipam says beyond its reservations.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct IpamDetails {
-    /// How full each network is.
-    networks: Vec<NetworkUsage>,
-    /// What a person should look at, and no removal mends.
-    findings: Vec<Finding>,
-    /// The name of this run, for `mend-ipam undo`.
     run: String,
 }
 
@@ -63,7 +49,7 @@ fn run_name() -> String {
 impl Repair for MendIpam {
     type Subject = Reservation;
     type Survey = Survey;
-    type Details = IpamDetails;
+    type Details = Details;
 
     fn names(&self) -> (&'static str, &'static str) {
         ("mend-ipam", "reservations")
@@ -89,15 +75,11 @@ impl Repair for MendIpam {
         nodemend_ipam::silent(survey)
     }
 
-    fn details(&self, survey: &Survey, plan: &Plan<Reservation>) -> IpamDetails {
-        IpamDetails {
-            networks: nodemend_ipam::usage(survey, plan),
-            findings: nodemend_ipam::findings(survey),
-            run: self.run.clone(),
-        }
+    fn details(&self, survey: &Survey, plan: &Plan<Reservation>) -> Details {
+        Details::of(survey, plan, &self.run)
     }
 
-    fn headlines(&self, details: &IpamDetails, report: &Report<Reservation>) -> Vec<String> {
+    fn headlines(&self, details: &Details, report: &Report<Reservation>) -> Vec<String> {
         let mut lines: Vec<String> = details.networks.iter().map(ToString::to_string).collect();
         lines.extend(details.findings.iter().map(|finding| format!("NOTE  {}: {}", finding.what, finding.detail)));
         if report.changed {

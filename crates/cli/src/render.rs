@@ -69,6 +69,9 @@ pub fn render<T>(report: &Report<T>, headlines: &[String], what: &str, all: bool
         counts.undecided,
         counts.orphans
     );
+    if let Some(line) = outcomes(report) {
+        let _ = writeln!(text, "{line}");
+    }
     let shown: Vec<&Item<T>> = report.items.iter().filter(|item| all || tells(item)).collect();
     for group in shown.chunk_by(|a, b| alike(a, b)) {
         text.push('\n');
@@ -85,6 +88,22 @@ pub fn render<T>(report: &Report<T>, headlines: &[String], what: &str, all: bool
     text
 }
 
+/// How the repair went, in one line, if there was one.
+fn outcomes<T>(report: &Report<T>) -> Option<String> {
+    let count = |wanted: fn(&Outcome) -> bool| {
+        report.items.iter().filter_map(|item| item.outcome.as_ref()).filter(|outcome| wanted(outcome)).count()
+    };
+    let tried = count(|_| true);
+    let mended = count(|outcome| matches!(outcome, Outcome::Mended(_)));
+    let gone = count(|outcome| matches!(outcome, Outcome::AlreadyGone));
+    let refused = count(|outcome| matches!(outcome, Outcome::Refused(_)));
+    let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+    let left = tried - mended - gone - refused - failed;
+    (tried > 0).then(|| {
+        format!("of {tried} planned: {mended} mended, {gone} gone by themselves, {refused} refused, {failed} failed, {left} not tried")
+    })
+}
+
 fn tells<T>(item: &Item<T>) -> bool {
     matches!(item.verdict, VerdictKind::Orphan | VerdictKind::Undecided)
 }
@@ -95,19 +114,23 @@ fn alike<T>(a: &Item<T>, b: &Item<T>) -> bool {
     a.verdict == b.verdict && a.reason == b.reason && a.action == b.action && a.outcome == b.outcome && same_words
 }
 
+/// The names of most sources fit into this; a longer one pushes its own words aside.
+const LABEL: usize = 36;
+
 fn said<T>(text: &mut String, item: &Item<T>) {
-    let width = item.evidence.iter().map(|evidence| evidence.source.name().chars().count()).max().unwrap_or(0);
+    let proof = tells(item) && !matches!(item.outcome, Some(Outcome::Mended(_) | Outcome::AlreadyGone));
+    let evidence = if proof { &item.evidence[..] } else { &[] };
+    let labels = evidence.iter().map(|evidence| evidence.source.name().chars().count());
+    let width = labels.max().unwrap_or(8).min(LABEL);
     let mut row = |label: &str, words: &str| {
-        let _ = writeln!(text, "           {:<width$}  {}", escaped(label), escaped(words));
+        let _ = writeln!(text, "    {:<width$}  {}", escaped(label), escaped(words));
     };
     if let Some(reason) = &item.reason {
         row("because", reason);
     }
-    if tells(item) && !matches!(item.outcome, Some(Outcome::Mended(_) | Outcome::AlreadyGone)) {
-        for Evidence { source, claim } in &item.evidence {
-            let doubt = matches!(claim, Claim::Unknown(_)) && item.verdict == VerdictKind::Undecided;
-            row(source.name(), &format!("{}{}", if doubt { "UNKNOWN: " } else { "" }, claim.detail()));
-        }
+    for Evidence { source, claim } in evidence {
+        let doubt = matches!(claim, Claim::Unknown(_)) && item.verdict == VerdictKind::Undecided;
+        row(source.name(), &format!("{}{}", if doubt { "UNKNOWN: " } else { "" }, claim.detail()));
     }
     match (&item.action, &item.outcome) {
         (Some(action), None) => row("action", action),
@@ -162,5 +185,64 @@ fn write(bytes: &[u8]) -> anyhow::Result<()> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nodemend_evidence::{Plan, Source, Subject, Verdict, judge};
+
+    use super::*;
+
+    #[derive(Clone, Serialize)]
+    struct Thing(&'static str);
+
+    impl Subject for Thing {
+        type Identity = &'static str;
+        fn identity(&self) -> &'static str {
+            self.0
+        }
+        fn title(&self) -> String {
+            self.0.to_owned()
+        }
+        fn action(&self) -> String {
+            "remove it".to_owned()
+        }
+    }
+
+    fn orphan(name: &'static str) -> Verdict<Thing> {
+        let source = Source::new("cri");
+        judge(Thing(name), std::slice::from_ref(&source), vec![Evidence::new(&source, Claim::absent("nobody knows it"))])
+    }
+
+    fn report() -> Report<Thing> {
+        Report::of_plan("ThingReport", &Plan::new(vec![orphan("a"), orphan("b"), Verdict::foreign(Thing("c"), "not ours")]))
+    }
+
+    #[test]
+    fn neighbours_with_the_same_proof_share_it() {
+        let text = render(&report(), &[], "things", false, Paint::none());
+        assert_eq!(
+            text,
+            "3 things: 0 live, 1 foreign, 0 undecided, 2 orphaned\n\n\
+             ORPHAN     a\nORPHAN     b\n    cri       nobody knows it\n    action    remove it\n"
+                .replace("cri       ", "cri  ")
+                .replace("action    ", "action  ")
+        );
+    }
+
+    #[test]
+    fn a_hostile_name_cannot_move_the_cursor() {
+        let plan = Plan::new(vec![Verdict::foreign(Thing("x\n\u{1b}[2Jy"), "no")]);
+        let text = render(&Report::of_plan("ThingReport", &plan), &[], "things", true, Paint::none());
+        assert!(text.contains("x\\n\\u{1b}[2Jy"), "{text}");
+    }
+
+    #[test]
+    fn what_was_mended_is_counted_and_says_how() {
+        let outcomes = vec![("a", Outcome::Mended("gone".into())), ("b", Outcome::Refused("in use".into()))];
+        let text = render(&report().with_outcomes(outcomes), &[], "things", false, Paint::none());
+        assert!(text.contains("of 2 planned: 1 mended, 0 gone by themselves, 1 refused"), "{text}");
+        assert!(text.contains("mended: gone") && text.contains("REFUSED at the second look: in use"), "{text}");
     }
 }

@@ -142,7 +142,7 @@ fn wait_until_gone(
         });
         (tools.progress)(outcomes.len());
         std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
     Ok(())
 }
