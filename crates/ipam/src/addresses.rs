@@ -41,18 +41,37 @@ pub(crate) enum Owner {
 
 impl<'a> Addresses<'a> {
     pub(crate) fn of(survey: &'a Survey, index: &Index) -> Self {
-        let namespaces: HashMap<_, _> = survey.census.namespaces.iter().map(|netns| (netns.id, netns)).collect();
+        let namespaces: HashMap<_, _> = survey
+            .census
+            .namespaces
+            .iter()
+            .map(|netns| (netns.id, netns))
+            .collect();
         let mut by_ip: HashMap<IpAddr, Vec<Spot<'a>>> = HashMap::new();
         for view in &survey.views {
-            let Seen::Inside { links, addresses, .. } = &view.seen else { continue };
-            let owner = Arc::new(owner(survey, index, view.netns, namespaces.get(&view.netns).copied()));
+            let Seen::Inside { links, addresses, .. } = &view.seen else {
+                continue;
+            };
+            let owner = Arc::new(owner(
+                survey,
+                index,
+                view.netns,
+                namespaces.get(&view.netns).copied(),
+            ));
             let names: HashMap<u32, &str> = links.iter().map(|link| (link.ifindex, &*link.name)).collect();
             for address in addresses {
                 let interface = names.get(&address.ifindex).copied().unwrap_or("an interface");
-                by_ip.entry(address.ip).or_default().push(Spot { netns: view.netns, interface, owner: owner.clone() });
+                by_ip.entry(address.ip).or_default().push(Spot {
+                    netns: view.netns,
+                    interface,
+                    owner: owner.clone(),
+                });
             }
         }
-        Self { by_ip, doubt: doubt(survey).map(Arc::from) }
+        Self {
+            by_ip,
+            doubt: doubt(survey).map(Arc::from),
+        }
     }
 
     /// Where this address is configured.
@@ -73,7 +92,10 @@ impl Spot<'_> {
             Owner::Host => format!("{} of the host", self.interface),
             Owner::Sandbox(name) => format!("{} in netns {} of {name}", self.interface, self.netns),
             Owner::Process(name) => format!("{} in netns {}, where {name} lives", self.interface, self.netns),
-            Owner::Nobody => format!("{} in netns {}, which no sandbox owns", self.interface, self.netns),
+            Owner::Nobody => format!(
+                "{} in netns {}, which no sandbox owns",
+                self.interface, self.netns
+            ),
         }
     }
 }
@@ -85,11 +107,14 @@ fn owner(survey: &Survey, index: &Index, id: NetnsId, netns: Option<&Netns>) -> 
     if let Some(name) = index.owner_of(id) {
         return Owner::Sandbox(name);
     }
-    let living = netns.into_iter().flat_map(|netns| &netns.holders).find_map(|holder| match holder {
-        Holder::Process { pid, comm } => Some(format!("process {pid} ({comm})")),
-        Holder::Thread { pid, tid, comm } => Some(format!("thread {tid} ({comm}) of process {pid}")),
-        Holder::Mount { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => None,
-    });
+    let living = netns
+        .into_iter()
+        .flat_map(|netns| &netns.holders)
+        .find_map(|holder| match holder {
+            Holder::Process { pid, comm } => Some(format!("process {pid} ({comm})")),
+            Holder::Thread { pid, tid, comm } => Some(format!("thread {tid} ({comm}) of process {pid}")),
+            Holder::Mount { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => None,
+        });
     living.map_or(Owner::Nobody, Owner::Process)
 }
 
@@ -97,7 +122,11 @@ fn owner(survey: &Survey, index: &Index, id: NetnsId, netns: Option<&Netns>) -> 
 fn doubt(survey: &Survey) -> Option<String> {
     let host = survey.views.iter().find(|view| view.netns == survey.census.host);
     let Some(Seen::Inside { links, .. }) = host.map(|view| &view.seen) else {
-        let reason = survey.census.unread.first().map_or("the host's own namespace was not read", String::as_str);
+        let reason = survey
+            .census
+            .unread
+            .first()
+            .map_or("the host's own namespace was not read", String::as_str);
         return Some(reason.to_owned());
     };
     let closed = survey.views.iter().find_map(|view| match &view.seen {
@@ -111,17 +140,33 @@ fn doubt(survey: &Survey) -> Option<String> {
 fn hidden(survey: &Survey, host: &[Link]) -> Option<String> {
     let mut ids = HashSet::new();
     let mut inner_ends = HashSet::new();
-    for view in survey.views.iter().filter(|view| view.netns != survey.census.host) {
+    for view in survey
+        .views
+        .iter()
+        .filter(|view| view.netns != survey.census.host)
+    {
         if let Seen::Inside { nsid, links, .. } = &view.seen {
             ids.extend(*nsid);
-            inner_ends.extend(links.iter().filter(|link| is_veth(link)).filter_map(|link| link.peer));
+            inner_ends.extend(
+                links
+                    .iter()
+                    .filter(|link| is_veth(link))
+                    .filter_map(|link| link.peer),
+            );
         }
     }
-    let loops: HashSet<_> = host.iter().filter(|link| is_veth(link)).map(|link| (Some(link.ifindex), link.peer)).collect();
-    let lost = host.iter().filter(|link| is_veth(link)).find(|link| match link.peer_nsid {
-        Some(nsid) => !ids.contains(&nsid),
-        None => !loops.contains(&(link.peer, Some(link.ifindex))) && !inner_ends.contains(&link.ifindex),
-    })?;
+    let loops: HashSet<_> = host
+        .iter()
+        .filter(|link| is_veth(link))
+        .map(|link| (Some(link.ifindex), link.peer))
+        .collect();
+    let lost = host
+        .iter()
+        .filter(|link| is_veth(link))
+        .find(|link| match link.peer_nsid {
+            Some(nsid) => !ids.contains(&nsid),
+            None => !loops.contains(&(link.peer, Some(link.ifindex))) && !inner_ends.contains(&link.ifindex),
+        })?;
     Some(format!(
         "{} leads into a namespace that no process, mount or open file accounts for; what is configured there cannot be \
          read",

@@ -75,7 +75,12 @@ pub fn apply(
         Ok(undo) => free_all(confirmed, again, undo, &mut tools, &mut outcomes),
         Err(error) => {
             let reason = format!("no copy could be made for an undo, so nothing was removed: {error}");
-            let failed = |proof: &Confirmed<'_, _>| (Subject::identity(proof.subject()), Outcome::Failed(reason.clone()));
+            let failed = |proof: &Confirmed<'_, _>| {
+                (
+                    Subject::identity(proof.subject()),
+                    Outcome::Failed(reason.clone()),
+                )
+            };
             outcomes.extend(confirmed.iter().map(failed));
         }
     }
@@ -91,8 +96,16 @@ fn confirm<'l>(
 ) -> Vec<Confirmed<'l, Reservation>> {
     let looks = looks_again(again, policy);
     let key = |reservation: &Reservation| (reservation.dir.clone(), reservation.file.clone());
-    let mut now: HashMap<_, _> = looks.ours.into_iter().map(|look| (key(&look.subject), look)).collect();
-    let others: HashMap<_, _> = looks.foreign.into_iter().map(|(subject, reason)| (key(&subject), reason)).collect();
+    let mut now: HashMap<_, _> = looks
+        .ours
+        .into_iter()
+        .map(|look| (key(&look.subject), look))
+        .collect();
+    let others: HashMap<_, _> = looks
+        .foreign
+        .into_iter()
+        .map(|(subject, reason)| (key(&subject), reason))
+        .collect();
     let mut confirmed = Vec::with_capacity(orphans.len());
     for orphan in orphans {
         let identity = orphan.subject().identity();
@@ -122,7 +135,11 @@ fn lost(again: &Survey, dir: &Arc<str>) -> Outcome {
 fn give_up(confirmed: &[Confirmed<'_, Reservation>], tools: &Tools<'_>, outcomes: &mut Outcomes) -> bool {
     let stopped = tools.stop.load(Ordering::Relaxed);
     if stopped {
-        outcomes.extend(confirmed.iter().map(|proof| (proof.subject().identity(), Outcome::NotTried)));
+        outcomes.extend(
+            confirmed
+                .iter()
+                .map(|proof| (proof.subject().identity(), Outcome::NotTried)),
+        );
     }
     stopped
 }
@@ -153,7 +170,9 @@ fn attachments(confirmed: Vec<Confirmed<'_, Reservation>>) -> Vec<Attachment<'_>
             groups.push(vec![proof]);
             continue;
         };
-        let at = *of.entry((reservation.network.clone(), id.clone())).or_insert(groups.len());
+        let at = *of
+            .entry((reservation.network.clone(), id.clone()))
+            .or_insert(groups.len());
         match groups.get_mut(at) {
             Some(group) => group.push(proof),
             None => groups.push(vec![proof]),
@@ -180,7 +199,11 @@ fn free_all(
     };
     for attachment in attachments(confirmed) {
         if tools.stop.load(Ordering::Relaxed) {
-            outcomes.extend(attachment.iter().map(|proof| (proof.subject().identity(), Outcome::NotTried)));
+            outcomes.extend(
+                attachment
+                    .iter()
+                    .map(|proof| (proof.subject().identity(), Outcome::NotTried)),
+            );
             continue;
         }
         hand.free(attachment, outcomes);
@@ -228,7 +251,9 @@ impl Hand<'_> {
             let id = first.id.as_deref()?;
             self.reserved.get(&(&*first.network, id))
         });
-        let mut entries: Vec<_> = subjects().filter_map(|reservation| self.replays.find(reservation)).collect();
+        let mut entries: Vec<_> = subjects()
+            .filter_map(|reservation| self.replays.find(reservation))
+            .collect();
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|a, b| a.path == b.path);
         if entries.is_empty() || total != Some(&attachment.len()) {

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nodemend_evidence::{Claim, Evidence, Source};
+use nodemend_hostfs::Spoken;
+use nodemend_runtime::Known;
 
 use crate::addresses::{Owner, Spot};
 use crate::form::{Form, bare_id};
@@ -72,12 +74,18 @@ impl Said {
         let empty = if policy.include_empty {
             Claim::absent("empty, so it names nobody; --include-empty is given")
         } else {
-            Claim::unknown("empty, so it names nobody who could be asked for; it may go only with --include-empty")
+            Claim::unknown(
+                "empty, so it names nobody who could be asked for; it may go only with --include-empty",
+            )
         };
-        let any_plugin = at_work(survey).find(|(_, call)| !matches!(&*call.command, "DEL" | "CHECK")).map(|(process, call)| {
-            let (pid, comm, command) = (process.pid, &process.comm, &call.command);
-            Claim::unknown(format!("process {pid} ({comm}) is at CNI {command}, and an empty file may be its own"))
-        });
+        let any_plugin = at_work(survey)
+            .find(|(_, call)| !matches!(&*call.command, "DEL" | "CHECK"))
+            .map(|(process, call)| {
+                let (pid, comm, command) = (process.pid, &process.comm, &call.command);
+                Claim::unknown(format!(
+                    "process {pid} ({comm}) is at CNI {command}, and an empty file may be its own"
+                ))
+            });
         Self {
             well_formed: Claim::absent("of host-local's form"),
             empty,
@@ -87,9 +95,16 @@ impl Said {
             no_plugin: Claim::absent("none at work for this id"),
             any_plugin,
             not_configured: Claim::absent("configured in no namespace"),
-            old: Claim::absent(format!("older than the grace of {} s", policy.grace.as_secs())),
-            future: Claim::unknown("its time lies in the future, so the clock was set, and nothing tells its age"),
-            clock_not_set: Claim::unknown("its time is from before the clock was set, so nothing tells its age"),
+            old: Claim::absent(format!(
+                "older than the grace of {}",
+                Spoken(policy.grace.as_secs())
+            )),
+            future: Claim::unknown(
+                "its time lies in the future, so the clock was set, and nothing tells its age",
+            ),
+            clock_not_set: Claim::unknown(
+                "its time is from before the clock was set, so nothing tells its age",
+            ),
         }
     }
 }
@@ -109,13 +124,20 @@ fn processes(survey: &Survey) -> Claim {
 }
 
 fn at_work(survey: &Survey) -> impl Iterator<Item = (&nodemend_procns::Process, &nodemend_procns::CniCall)> {
-    survey.census.processes.iter().filter_map(|process| Some((process, process.cni.as_ref()?)))
+    survey
+        .census
+        .processes
+        .iter()
+        .filter_map(|process| Some((process, process.cni.as_ref()?)))
 }
 
 /// What each container id's plugin is doing.
 pub(crate) fn calls(survey: &Survey) -> HashMap<&str, Claim> {
     let told = at_work(survey).map(|(process, call)| {
-        let detail = format!("process {} ({}) is at CNI {} for this id", process.pid, process.comm, call.command);
+        let detail = format!(
+            "process {} ({}) is at CNI {} for this id",
+            process.pid, process.comm, call.command
+        );
         (&*call.container_id, Claim::in_use(detail))
     });
     told.collect()
@@ -125,18 +147,27 @@ pub(crate) fn calls(survey: &Survey) -> HashMap<&str, Claim> {
 pub(crate) fn configured(survey: &Survey) -> HashMap<&str, Claim> {
     let broken = survey.configurations.problems.first().map(|problem| {
         let path = problem.path.display();
-        Claim::unknown(format!("{path}: {}; nobody can say what it configures", problem.reason))
+        Claim::unknown(format!(
+            "{path}: {}; nobody can say what it configures",
+            problem.reason
+        ))
     });
     let ours = survey.networks.iter().filter(|network| network.configured);
     ours.map(|network| {
-        let claim = broken.clone().unwrap_or_else(|| network_claim(survey, &network.network));
+        let claim = broken
+            .clone()
+            .unwrap_or_else(|| network_claim(survey, &network.network));
         (&*network.dir, claim)
     })
     .collect()
 }
 
 fn network_claim(survey: &Survey, name: &str) -> Claim {
-    let mut named = survey.configurations.networks.iter().filter(|network| *network.name == *name);
+    let mut named = survey
+        .configurations
+        .networks
+        .iter()
+        .filter(|network| *network.name == *name);
     if let Some(shared) = named.clone().find(|network| network.disable_gc) {
         let file = shared.file.display();
         return Claim::unknown(format!(
@@ -153,7 +184,8 @@ fn network_claim(survey: &Survey, name: &str) -> Claim {
 pub(crate) fn of(scene: &Scene<'_>, reservation: &Reservation) -> Vec<Evidence> {
     let sources = &scene.sources;
     let known = scene.configured.get(&*reservation.dir).cloned();
-    let configuration = known.unwrap_or_else(|| Claim::unknown("the configuration does not name the network"));
+    let configuration =
+        known.unwrap_or_else(|| Claim::unknown("the configuration does not name the network"));
     let mut said = index(scene, reservation);
     said.reserve_exact(8);
     said.push(Evidence::new(&sources.file, file(scene, reservation)));
@@ -171,17 +203,25 @@ fn index(scene: &Scene<'_>, reservation: &Reservation) -> Vec<Evidence> {
     match &reservation.id {
         // nerdctl's ids have the containerd namespace before them; a record has it beside its id.
         Some(id) => scene.index.of_id(bare_id(id)),
-        None => scene.index.required().iter().map(|source| Evidence::new(source, nameless(scene, reservation))).collect(),
+        None => nameless(scene, reservation),
     }
 }
 
-fn nameless(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
-    match &reservation.form {
+/// What the runtimes say of a file without an id. One that did not answer may still have just given the address out.
+fn nameless(scene: &Scene<'_>, reservation: &Reservation) -> Vec<Evidence> {
+    let of_file = match &reservation.form {
         Form::Empty if scene.policy.include_empty => scene.said.no_id.clone(),
         Form::Empty => scene.said.empty.clone(),
         Form::Unread(reason) | Form::Foreign(reason) => Claim::Unknown(reason.clone()),
         Form::Modern | Form::Legacy => Claim::unknown("no id was read"),
-    }
+    };
+    let answers = scene.survey.knowledge.answers.iter();
+    let told = answers.filter_map(|answer| match &answer.known {
+        Known::Records(_) => Some(Evidence::new(&answer.source, of_file.clone())),
+        Known::Unknown(reason) => Some(Evidence::new(&answer.source, Claim::unknown(reason.as_str()))),
+        Known::NotOffered(_) => None,
+    });
+    told.collect()
 }
 
 fn file(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
@@ -194,14 +234,20 @@ fn file(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
 
 fn plugins(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
     let Some(id) = &reservation.id else {
-        return scene.said.any_plugin.clone().unwrap_or_else(|| scene.said.no_plugin.clone());
+        return scene
+            .said
+            .any_plugin
+            .clone()
+            .unwrap_or_else(|| scene.said.no_plugin.clone());
     };
     let call = scene.calls.get(&**id).or_else(|| scene.calls.get(bare_id(id)));
     call.unwrap_or(&scene.said.no_plugin).clone()
 }
 
 fn addresses(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
-    let Some(ip) = reservation.ip else { return Claim::unknown("it names no address") };
+    let Some(ip) = reservation.ip else {
+        return Claim::unknown("it names no address");
+    };
     let spots = scene.addresses.spots(ip);
     if let Some(spot) = spots.iter().find(|spot| *spot.owner != Owner::Nobody) {
         return Claim::in_use(format!("configured on {}", spot.told()));
@@ -215,7 +261,10 @@ fn addresses(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
 
 fn still_there(spot: &Spot<'_>) -> Arc<str> {
     let told = spot.told();
-    format!("still configured on {told}: run mend-veth first; freeing it now would give the address out twice").into()
+    format!(
+        "still configured on {told}: run mend-veth first; freeing it now would give the address out twice"
+    )
+    .into()
 }
 
 fn age(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
@@ -224,6 +273,10 @@ fn age(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
         None => scene.said.future.clone(),
         Some(_) if reservation.mtime < CLOCK_NOT_SET => scene.said.clock_not_set.clone(),
         Some(age) if age >= grace => scene.said.old.clone(),
-        Some(age) => Claim::unknown(format!("{age} s old, which is within the grace of {grace} s; see --grace")),
+        Some(age) => Claim::unknown(format!(
+            "{} old, which is within the grace of {}; see --grace",
+            Spoken(age),
+            Spoken(grace)
+        )),
     }
 }

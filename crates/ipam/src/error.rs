@@ -73,7 +73,14 @@ pub enum Error {
 
 impl Error {
     /// For `map_err`: a failed call at a path.
-    pub(crate) fn io<E: Into<std::io::Error>>(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
-        move |source| Self::Io { what, path: path.as_ref().to_owned(), source: source.into() }
+    pub(crate) fn io<E: Into<std::io::Error>>(
+        what: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io {
+            what,
+            path: path.as_ref().to_owned(),
+            source: source.into(),
+        }
     }
 }

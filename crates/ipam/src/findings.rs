@@ -28,7 +28,11 @@ pub struct Finding {
 pub fn findings(survey: &Survey) -> Vec<Finding> {
     let index = Index::new(&survey.knowledge, &survey.census, &ties(survey));
     let addresses = Addresses::of(survey, &index);
-    let reserved: HashSet<IpAddr> = survey.reservations.iter().filter_map(|reservation| reservation.ip).collect();
+    let reserved: HashSet<IpAddr> = survey
+        .reservations
+        .iter()
+        .filter_map(|reservation| reservation.ip)
+        .collect();
     let mut findings = Vec::new();
     for (ip, spots) in addresses.all() {
         let network = home(survey, ip);
@@ -67,6 +71,10 @@ fn twice(ip: IpAddr, spots: &[Spot<'_>]) -> Option<Finding> {
     let second = spots.iter().find(|spot| spot.netns != first.netns)?;
     Some(Finding {
         what: "the same address twice".to_owned(),
-        detail: format!("{ip} is configured on {}, and on {}: traffic to it is lost", first.told(), second.told()),
+        detail: format!(
+            "{ip} is configured on {}, and on {}: traffic to it is lost",
+            first.told(),
+            second.told()
+        ),
     })
 }

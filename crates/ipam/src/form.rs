@@ -74,7 +74,9 @@ pub(crate) fn content(bytes: &[u8]) -> Content<'_> {
     if bytes.is_empty() {
         return Content::Empty;
     }
-    let Ok(text) = std::str::from_utf8(bytes) else { return Content::Foreign("it holds bytes that are no text") };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Content::Foreign("it holds bytes that are no text");
+    };
     let text = text.trim();
     if text.is_empty() {
         return Content::Foreign("it holds nothing but white space, which host-local never writes");
@@ -82,8 +84,12 @@ pub(crate) fn content(bytes: &[u8]) -> Content<'_> {
     match text.split_once("\r\n") {
         None if is_container_id(text) => Content::Legacy { id: text },
         None => Content::Foreign("what it holds is no container id of a known form"),
-        Some((id, _)) if !is_container_id(id) => Content::Foreign("its first line is no container id of a known form"),
-        Some((_, ifname)) if !is_interface(ifname) => Content::Foreign("its second line is no name of an interface"),
+        Some((id, _)) if !is_container_id(id) => {
+            Content::Foreign("its first line is no container id of a known form")
+        }
+        Some((_, ifname)) if !is_interface(ifname) => {
+            Content::Foreign("its second line is no name of an interface")
+        }
         Some((id, ifname)) => Content::Modern { id, ifname },
     }
 }
@@ -91,10 +97,15 @@ pub(crate) fn content(bytes: &[u8]) -> Content<'_> {
 /// An id as the runtimes give it: 64 hex digits, or, from nerdctl (`pkg/ocihook`), these with the containerd
 /// namespace and a dash before them. Shorter ones match by accident, and free text is somebody's note.
 pub(crate) fn is_container_id(id: &str) -> bool {
-    let Some(split) = id.len().checked_sub(64).filter(|at| id.is_char_boundary(*at)) else { return false };
+    let Some(split) = id.len().checked_sub(64).filter(|at| id.is_char_boundary(*at)) else {
+        return false;
+    };
     let (before, digits) = id.split_at(split);
     let known_before = before.is_empty() || before.strip_suffix('-').is_some_and(is_namespace);
-    known_before && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    known_before
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// The 64 digits of an id, without what nerdctl puts before them.
@@ -105,14 +116,18 @@ pub(crate) fn bare_id(id: &str) -> &str {
 fn is_namespace(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 76
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// A name that the kernel takes for an interface (`dev_valid_name` in net/core/dev.c).
 fn is_interface(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 15
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':'))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':'))
 }
 
 #[cfg(test)]
@@ -124,7 +139,13 @@ mod tests {
     #[test]
     fn the_two_forms_of_host_local_are_known() {
         let modern = format!("{ID}\r\neth0");
-        assert_eq!(content(modern.as_bytes()), Content::Modern { id: ID, ifname: "eth0" });
+        assert_eq!(
+            content(modern.as_bytes()),
+            Content::Modern {
+                id: ID,
+                ifname: "eth0"
+            }
+        );
         assert_eq!(content(ID.as_bytes()), Content::Legacy { id: ID });
         assert_eq!(content(format!("{ID}\n").as_bytes()), Content::Legacy { id: ID });
         assert_eq!(content(b""), Content::Empty);
@@ -155,14 +176,22 @@ mod tests {
             "ä-äöü".as_bytes(),
         ];
         for bytes in foreign {
-            assert!(matches!(content(bytes), Content::Foreign(_)), "{}", String::from_utf8_lossy(bytes));
+            assert!(
+                matches!(content(bytes), Content::Foreign(_)),
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
     #[test]
     fn only_the_canonical_spelling_of_an_address_is_host_locals() {
         for text in ["10.88.0.9", "fd00:10:88::9", "::1"] {
-            assert_eq!(name(text.as_bytes()), Name::Address(text.parse().unwrap()), "{text}");
+            assert_eq!(
+                name(text.as_bytes()),
+                Name::Address(text.parse().unwrap()),
+                "{text}"
+            );
         }
         let foreign: [&[u8]; 11] = [
             b"fd00:10:88:0::9",
@@ -178,13 +207,22 @@ mod tests {
             b"notes",
         ];
         for bytes in foreign {
-            assert!(matches!(name(bytes), Name::Foreign(_)), "{}", String::from_utf8_lossy(bytes));
+            assert!(
+                matches!(name(bytes), Name::Foreign(_)),
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
     #[test]
     fn the_bookkeeping_of_host_local_is_no_reservation() {
-        for text in ["lock", "last_reserved_ip", "last_reserved_ip.0", "last_reserved_ip.1"] {
+        for text in [
+            "lock",
+            "last_reserved_ip",
+            "last_reserved_ip.0",
+            "last_reserved_ip.1",
+        ] {
             assert_eq!(name(text.as_bytes()), Name::Bookkeeping);
         }
         assert!(matches!(name(b"lock.bak"), Name::Foreign(_)));

@@ -22,7 +22,10 @@ pub struct Policy {
 impl Default for Policy {
     /// Ten minutes; empty files stay.
     fn default() -> Self {
-        Self { grace: Duration::from_secs(600), include_empty: false }
+        Self {
+            grace: Duration::from_secs(600),
+            include_empty: false,
+        }
     }
 }
 
@@ -48,17 +51,29 @@ pub fn plan(first: &Survey, second: &Survey, policy: &Policy) -> Plan<Reservatio
     let source = first_look();
     let seen = Claim::absent("nobody owned it in the first look either");
     let unseen = Claim::unknown("it was not there, or had an owner, in the first look; run again");
-    let Looks { mut required, ours, foreign } = Scene::of(second, policy).looks();
+    let Looks {
+        mut required,
+        ours,
+        foreign,
+    } = Scene::of(second, policy).looks();
     required.push(source.clone());
     let mut verdicts: Vec<_> = ours
         .into_iter()
         .map(|mut look| {
-            let claim = if earlier.contains(&look.subject.identity()) { &seen } else { &unseen };
+            let claim = if earlier.contains(&look.subject.identity()) {
+                &seen
+            } else {
+                &unseen
+            };
             look.evidence.push(Evidence::new(&source, claim.clone()));
             judge(look.subject, &required, look.evidence)
         })
         .collect();
-    verdicts.extend(foreign.into_iter().map(|(reservation, reason)| Verdict::foreign(reservation, reason)));
+    verdicts.extend(
+        foreign
+            .into_iter()
+            .map(|(reservation, reason)| Verdict::foreign(reservation, reason)),
+    );
     verdicts.sort_by(|a, b| order(a.subject()).cmp(&order(b.subject())));
     Plan::new(verdicts)
 }
@@ -70,13 +85,26 @@ fn first_look() -> Source {
 /// What had no known owner in a look.
 fn ownerless(survey: &Survey, policy: &Policy) -> HashSet<ReservationIdentity> {
     let looks = Scene::of(survey, policy).looks().ours.into_iter();
-    let no_owner = |look: &Look<Reservation>| !look.evidence.iter().any(|said| matches!(said.claim, Claim::InUse(_)));
-    looks.filter(no_owner).map(|look| look.subject.identity()).collect()
+    let no_owner = |look: &Look<Reservation>| {
+        !look
+            .evidence
+            .iter()
+            .any(|said| matches!(said.claim, Claim::InUse(_)))
+    };
+    looks
+        .filter(no_owner)
+        .map(|look| look.subject.identity())
+        .collect()
 }
 
 /// By directory and address; what is no address comes last.
 fn order(reservation: &Reservation) -> impl Ord + '_ {
-    (&reservation.dir, reservation.ip.is_none(), reservation.ip, &reservation.file)
+    (
+        &reservation.dir,
+        reservation.ip.is_none(),
+        reservation.ip,
+        &reservation.file,
+    )
 }
 
 /// The looks of a third survey, taken under the lock, for [`nodemend_evidence::Orphan::confirm`]. The plan that is

@@ -60,14 +60,21 @@ impl NetDir {
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&fd, "lock", flags, Mode::from_raw_mode(0o750));
         let lock = lock.map_err(Error::io("open", lock_path))?;
-        Ok(Self { path: path.to_owned(), fd, lock: lock.into(), patience: PATIENCE })
+        Ok(Self {
+            path: path.to_owned(),
+            fd,
+            lock: lock.into(),
+            patience: PATIENCE,
+        })
     }
 
     /// Does one thing under the lock. It is held for no longer, since every ADD and DEL waits for it.
     fn locked<T>(&mut self, work: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
         self.acquire()?;
         let done = work(self);
-        self.lock.unlock().map_err(Error::io("unlock", self.path.join("lock")))?;
+        self.lock
+            .unlock()
+            .map_err(Error::io("unlock", self.path.join("lock")))?;
         done
     }
 
@@ -79,9 +86,14 @@ impl NetDir {
                 Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(Duration::from_millis(5)),
                 Err(TryLockError::WouldBlock) => {
                     self.patience = Duration::ZERO;
-                    return Err(Error::Busy { path: self.path.join("lock"), seconds: PATIENCE.as_secs() });
+                    return Err(Error::Busy {
+                        path: self.path.join("lock"),
+                        seconds: PATIENCE.as_secs(),
+                    });
                 }
-                Err(TryLockError::Error(source)) => return Err(Error::io("lock", self.path.join("lock"))(source)),
+                Err(TryLockError::Error(source)) => {
+                    return Err(Error::io("lock", self.path.join("lock"))(source));
+                }
             }
         }
     }
@@ -140,11 +152,19 @@ impl NetDir {
 
 fn c_name(name: &str, path: &Path) -> Result<CString, Error> {
     let reason = "its name holds a zero byte";
-    CString::new(name).map_err(|_| Error::NotTheSame { path: path.to_owned(), reason })
+    CString::new(name).map_err(|_| Error::NotTheSame {
+        path: path.to_owned(),
+        reason,
+    })
 }
 
 fn same(reservation: &Reservation, held: &Held<'_>, path: &Path) -> Result<(), Error> {
-    let other = |reason| Err(Error::NotTheSame { path: path.to_owned(), reason });
+    let other = |reason| {
+        Err(Error::NotTheSame {
+            path: path.to_owned(),
+            reason,
+        })
+    };
     let time = (reservation.mtime, reservation.mtime_nanos);
     if FileId::from(&held.stat) != reservation.identity || changed(&held.stat) != time {
         return other("it is not the file that was judged");
@@ -159,8 +179,17 @@ fn same(reservation: &Reservation, held: &Held<'_>, path: &Path) -> Result<(), E
 fn fill(mut file: &File, bytes: &[u8], mode: Mode, (seconds, nanos): (i64, u32)) -> std::io::Result<()> {
     file.write_all(bytes)?;
     rustix::fs::fchmod(file, mode)?;
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
-    rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?;
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos.into(),
+    };
+    rustix::fs::futimens(
+        file,
+        &Timestamps {
+            last_access: time,
+            last_modification: time,
+        },
+    )?;
     Ok(())
 }
 

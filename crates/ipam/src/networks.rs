@@ -69,7 +69,11 @@ pub(crate) fn look(
 
 fn read(fd: &OwnedFd, candidate: Candidate, now: u64, found: &mut Vec<Reservation>) -> NetworkDir {
     let mut network = candidate.into_dir(None);
-    let place = Place { network: network.network.clone(), dir: network.dir.clone(), now };
+    let place = Place {
+        network: network.network.clone(),
+        dir: network.dir.clone(),
+        now,
+    };
     match reservations(fd, &place) {
         Ok(read) => found.extend(read),
         Err(error) => network.problem = Some(error.to_string()),
@@ -80,12 +84,21 @@ fn read(fd: &OwnedFd, candidate: Candidate, now: u64, found: &mut Vec<Reservatio
 impl Candidate {
     fn new(network: &str, data_dir: &Path, configured: bool) -> Option<Self> {
         let path = is_network_name(network).then(|| data_dir.join(network))?;
-        Some(Self { network: network.to_owned(), path, configured })
+        Some(Self {
+            network: network.to_owned(),
+            path,
+            configured,
+        })
     }
 
     fn into_dir(self, problem: Option<String>) -> NetworkDir {
         let dir = self.path.to_string_lossy().into();
-        NetworkDir { network: self.network.into(), dir, configured: self.configured, problem }
+        NetworkDir {
+            network: self.network.into(),
+            dir,
+            configured: self.configured,
+            problem,
+        }
     }
 }
 
@@ -96,16 +109,28 @@ fn candidates(
     scratch: &[FlannelEntry],
 ) -> Vec<Candidate> {
     let mut candidates: Vec<_> = configurations.networks.iter().flat_map(own).collect();
-    let cached = cache.iter().flat_map(|entry| cached(entry).map(|dir| (&*entry.network, dir)));
-    let delegated = scratch.iter().map(|entry| (&*entry.network, or_default(entry.data_dir.as_deref())));
+    let cached = cache
+        .iter()
+        .flat_map(|entry| cached(entry).map(|dir| (&*entry.network, dir)));
+    let delegated = scratch
+        .iter()
+        .map(|entry| (&*entry.network, or_default(entry.data_dir.as_deref())));
     let used: BTreeSet<(&str, &Path)> = cached.chain(delegated).collect();
-    candidates.extend(used.into_iter().filter_map(|(network, dir)| Candidate::new(network, dir, false)));
+    candidates.extend(
+        used.into_iter()
+            .filter_map(|(network, dir)| Candidate::new(network, dir, false)),
+    );
     for base in [DEFAULT_DATA_DIR, KIND_DATA_DIR].map(Path::new) {
-        candidates.extend(host.list(base).unwrap_or_default().into_iter().map(|name| Candidate {
-            network: name.to_string_lossy().into_owned(),
-            path: base.join(name),
-            configured: false,
-        }));
+        candidates.extend(
+            host.list(base)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|name| Candidate {
+                    network: name.to_string_lossy().into_owned(),
+                    path: base.join(name),
+                    configured: false,
+                }),
+        );
     }
     candidates
 }
@@ -130,7 +155,9 @@ fn or_default(dir: Option<&Path>) -> &Path {
 /// lead out of the data directory.
 fn is_network_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
 #[cfg(test)]
@@ -142,7 +169,17 @@ mod tests {
         for good in ["cbr0", "k8s-pod-network", "gke_net.1"] {
             assert!(is_network_name(good));
         }
-        for bad in ["", ".", "..", "../../etc", "a/b", "/etc", "-x", "new\nline", "a b"] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../../etc",
+            "a/b",
+            "/etc",
+            "-x",
+            "new\nline",
+            "a b",
+        ] {
             assert!(!is_network_name(bad), "{bad}");
             assert!(Candidate::new(bad, Path::new(DEFAULT_DATA_DIR), true).is_none());
         }

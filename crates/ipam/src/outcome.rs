@@ -24,21 +24,21 @@ pub(crate) fn outcome(replayed: &Replayed, removed: Result<Removal, Error>, undo
     match (replayed, removed) {
         (Replayed::Not, Ok(Removal::Removed)) => Outcome::Mended(format!("the file was moved to {kept}")),
         (Replayed::Not, Ok(Removal::Gone)) => Outcome::AlreadyGone,
-        (Replayed::Done, Ok(Removal::Gone)) => {
-            Outcome::Mended(format!("CNI DEL from libcni's cache freed it; a copy of the file is in {kept}"))
-        }
-        (Replayed::Done, Err(Error::NotTheSame { .. })) => {
-            Outcome::Mended(format!("CNI DEL from libcni's cache freed it, and it is given out again; a copy is in {kept}"))
-        }
-        (Replayed::Done, Ok(Removal::Removed)) => {
-            Outcome::Mended(format!("CNI DEL succeeded and left the file, which was then moved to {kept}"))
-        }
+        (Replayed::Done, Ok(Removal::Gone)) => Outcome::Mended(format!(
+            "CNI DEL from libcni's cache freed it; a copy of the file is in {kept}"
+        )),
+        (Replayed::Done, Err(Error::NotTheSame { .. })) => Outcome::Mended(format!(
+            "CNI DEL from libcni's cache freed it, and it is given out again; a copy is in {kept}"
+        )),
+        (Replayed::Done, Ok(Removal::Removed)) => Outcome::Mended(format!(
+            "CNI DEL succeeded and left the file, which was then moved to {kept}"
+        )),
         (Replayed::Failed(why), Ok(Removal::Removed)) => Outcome::Mended(format!(
             "the file was moved to {kept}; CNI DEL failed, so its port mappings may be left, and the cache entry stays: {why}"
         )),
-        (Replayed::Failed(why), Ok(Removal::Gone)) => {
-            Outcome::Mended(format!("CNI DEL freed it and then failed, so the cache entry stays: {why}"))
-        }
+        (Replayed::Failed(why), Ok(Removal::Gone)) => Outcome::Mended(format!(
+            "CNI DEL freed it and then failed, so the cache entry stays: {why}"
+        )),
         (Replayed::Failed(why), Err(error)) => Outcome::Failed(format!("{error}; CNI DEL failed too: {why}")),
         (Replayed::Not | Replayed::Done, Err(error)) => Outcome::Failed(error.to_string()),
     }

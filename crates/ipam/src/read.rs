@@ -50,7 +50,10 @@ pub(crate) fn reservations(fd: &OwnedFd, place: &Place) -> Result<Vec<Reservatio
     let read = |spans: &[Span]| -> Vec<Reservation> {
         let mut reader = Reader::new(fd.as_fd(), place);
         let mut buffer = [0; LARGEST + 1];
-        spans.iter().filter_map(|span| reader.look(names.name(span)?, span.kind, &mut buffer)).collect()
+        spans
+            .iter()
+            .filter_map(|span| reader.look(names.name(span)?, span.kind, &mut buffer))
+            .collect()
     };
     let mut found = if second.is_empty() {
         read(first)
@@ -61,7 +64,11 @@ pub(crate) fn reservations(fd: &OwnedFd, place: &Place) -> Result<Vec<Reservatio
                 .spawn_scoped(scope, || read(second))
                 .map_err(Error::Thread)?;
             let mut found = read(first);
-            found.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            found.extend(
+                worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
             Ok::<_, Error>(found)
         })?
     };
@@ -83,7 +90,10 @@ struct Span {
 
 impl Names {
     fn of(fd: &OwnedFd) -> Result<Self, Errno> {
-        let mut names = Self { bytes: Vec::new(), spans: Vec::new() };
+        let mut names = Self {
+            bytes: Vec::new(),
+            spans: Vec::new(),
+        };
         for entry in Dir::read_from(fd)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -92,7 +102,11 @@ impl Names {
             }
             let start = names.bytes.len();
             names.bytes.extend_from_slice(name.to_bytes_with_nul());
-            names.spans.push(Span { start, end: names.bytes.len(), kind: entry.file_type() });
+            names.spans.push(Span {
+                start,
+                end: names.bytes.len(),
+                kind: entry.file_type(),
+            });
         }
         Ok(names)
     }
@@ -112,22 +126,35 @@ pub(crate) struct Held<'b> {
 ///
 /// # Errors
 /// What open(2) and fstat(2) give.
-pub(crate) fn held<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8; LARGEST + 1]) -> Result<Held<'b>, Errno> {
+pub(crate) fn held<'b>(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    buffer: &'b mut [u8; LARGEST + 1],
+) -> Result<Held<'b>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     let mut stat = rustix::fs::fstat(&file)?;
     if let Some(reason) = oddity(&stat) {
-        return Ok(Held { stat, bytes: Err(Form::Foreign(reason.into())) });
+        return Ok(Held {
+            stat,
+            bytes: Err(Form::Foreign(reason.into())),
+        });
     }
     // Between creation and write a file is empty; take the content only if it fits the size.
     for _ in 0..3 {
         let read = rustix::io::pread(&file, &mut buffer[..], 0)?;
         if i64::try_from(read) == Ok(stat.st_size) {
-            return Ok(Held { stat, bytes: Ok(&buffer[..read]) });
+            return Ok(Held {
+                stat,
+                bytes: Ok(&buffer[..read]),
+            });
         }
         stat = rustix::fs::fstat(&file)?;
     }
-    Ok(Held { stat, bytes: Err(Form::Unread("it changes while it is read".into())) })
+    Ok(Held {
+        stat,
+        bytes: Err(Form::Unread("it changes while it is read".into())),
+    })
 }
 
 /// Why something is not a file that host-local made.
@@ -158,7 +185,10 @@ fn kind_word(kind: FileType) -> &'static str {
 
 /// Seconds and nanoseconds of a file's last change.
 pub(crate) fn changed(stat: &Stat) -> (i64, u32) {
-    (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default())
+    (
+        stat.st_mtime,
+        u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+    )
 }
 
 struct Reader<'a> {
@@ -171,7 +201,12 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(dir: BorrowedFd<'a>, place: &'a Place) -> Self {
-        Self { dir, place, ifname: "".into(), empty: "".into() }
+        Self {
+            dir,
+            place,
+            ifname: "".into(),
+            empty: "".into(),
+        }
     }
 
     /// One file; none if it is no reservation, or went meanwhile.
@@ -196,13 +231,23 @@ impl<'a> Reader<'a> {
     fn opened(&mut self, name: &CStr, ip: IpAddr, buffer: &mut [u8; LARGEST + 1]) -> Option<Reservation> {
         match held(self.dir, name, buffer) {
             Ok(held) if held.stat.st_nlink == 0 => None,
-            Ok(Held { stat, bytes: Err(form) }) => Some(self.reservation(name, Some(ip), form, &stat)),
-            Ok(Held { stat, bytes: Ok(bytes) }) => Some(self.parsed(name, ip, bytes, &stat)),
+            Ok(Held {
+                stat,
+                bytes: Err(form),
+            }) => Some(self.reservation(name, Some(ip), form, &stat)),
+            Ok(Held {
+                stat,
+                bytes: Ok(bytes),
+            }) => Some(self.parsed(name, ip, bytes, &stat)),
             Err(Errno::NOENT) => None,
             Err(Errno::LOOP) => self.unopened(name, Some(ip), Form::Foreign("it is a symbolic link".into())),
             Err(errno) => {
                 let reason = std::io::Error::from(errno).to_string();
-                self.unopened(name, Some(ip), Form::Unread(format!("it could not be read: {reason}").into()))
+                self.unopened(
+                    name,
+                    Some(ip),
+                    Form::Unread(format!("it could not be read: {reason}").into()),
+                )
             }
         }
     }
@@ -232,7 +277,8 @@ impl<'a> Reader<'a> {
     fn reservation(&self, name: &CStr, ip: Option<IpAddr>, form: Form, stat: &Stat) -> Reservation {
         let (mtime, mtime_nanos) = changed(stat);
         let now = i64::try_from(self.place.now).unwrap_or(i64::MAX);
-        let age = (mtime <= now.saturating_add(SLACK)).then(|| u64::try_from(now.saturating_sub(mtime)).unwrap_or(0));
+        let age = (mtime <= now.saturating_add(SLACK))
+            .then(|| u64::try_from(now.saturating_sub(mtime)).unwrap_or(0));
         Reservation {
             network: self.place.network.clone(),
             dir: self.place.dir.clone(),

@@ -111,7 +111,7 @@ impl Subject for Reservation {
             Repair::Replay => {
                 "run the CNI DEL of its attachment from libcni's cache, which frees its addresses and port mappings".to_owned()
             }
-            Repair::Move => format!("move {} out of the way, so that the address is free", self.path().display()),
+            Repair::Move => "move the file out of the way, so that the address is free".to_owned(),
         }
     }
 }

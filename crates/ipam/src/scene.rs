@@ -39,7 +39,10 @@ impl<'a> Replays<'a> {
     pub(crate) fn of(survey: &'a Survey) -> Self {
         let mut replays: HashMap<_, Vec<_>> = HashMap::new();
         for entry in survey.cache.iter().filter(|entry| entry.replayable) {
-            replays.entry((&*entry.network, &*entry.container_id)).or_default().push(entry);
+            replays
+                .entry((&*entry.network, &*entry.container_id))
+                .or_default()
+                .push(entry);
         }
         Self(replays)
     }
@@ -75,7 +78,11 @@ impl<'a> Scene<'a> {
 
     /// Everything that this survey says of each reservation.
     pub(crate) fn looks(&self) -> Looks {
-        let mut looks = Looks { required: self.required(), ours: Vec::new(), foreign: Vec::new() };
+        let mut looks = Looks {
+            required: self.required(),
+            ours: Vec::new(),
+            foreign: Vec::new(),
+        };
         looks.ours.reserve(self.survey.reservations.len());
         for seen in &self.survey.reservations {
             let mut subject = seen.clone();
@@ -84,14 +91,22 @@ impl<'a> Scene<'a> {
             }
             match self.foreign(seen) {
                 Some(reason) => looks.foreign.push((subject, reason)),
-                None => looks.ours.push(Look { evidence: claims::of(self, seen), subject }),
+                None => looks.ours.push(Look {
+                    evidence: claims::of(self, seen),
+                    subject,
+                }),
             }
         }
         looks
     }
 
     fn required(&self) -> Vec<Source> {
-        self.sources.all().into_iter().chain(self.index.required().iter()).cloned().collect()
+        self.sources
+            .all()
+            .into_iter()
+            .chain(self.index.required().iter())
+            .cloned()
+            .collect()
     }
 
     /// Why a file is not host-local's for this node.
@@ -108,25 +123,51 @@ impl<'a> Scene<'a> {
 
 /// Which namespace libcni's cache ties a container id to.
 pub(crate) fn ties(survey: &Survey) -> Vec<(String, NetnsId)> {
-    let mounted: HashMap<&Path, NetnsId> =
-        survey.census.namespaces.iter().flat_map(|netns| mounts(netns).map(move |path| (path, netns.id))).collect();
-    let of = |path: &Path| mounted.get(path).or_else(|| mounted.get(in_run(path).as_path())).copied();
-    survey.cache.iter().filter_map(|entry| Some((entry.container_id.clone(), of(&entry.netns)?))).collect()
+    let mounted: HashMap<&Path, NetnsId> = survey
+        .census
+        .namespaces
+        .iter()
+        .flat_map(|netns| mounts(netns).map(move |path| (path, netns.id)))
+        .collect();
+    let of = |path: &Path| {
+        mounted
+            .get(path)
+            .or_else(|| mounted.get(in_run(path).as_path()))
+            .copied()
+    };
+    survey
+        .cache
+        .iter()
+        .filter_map(|entry| Some((entry.container_id.clone(), of(&entry.netns)?)))
+        .collect()
 }
 
 fn mounts(netns: &Netns) -> impl Iterator<Item = &Path> {
     netns.holders.iter().filter_map(|holder| match holder {
         Holder::Mount { path } => Some(path.as_path()),
-        Holder::Process { .. } | Holder::Thread { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => None,
+        Holder::Process { .. } | Holder::Thread { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => {
+            None
+        }
     })
 }
 
 /// /var/run is a link to /run; runtimes write either.
 fn in_run(path: &Path) -> PathBuf {
-    path.strip_prefix("/var/run").map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
+    path.strip_prefix("/var/run")
+        .map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
 }
 
 /// How many sandboxes with a network of their own the node's sources know: the owners that addresses should have.
 pub fn live_sandboxes(survey: &Survey) -> usize {
     Index::new(&survey.knowledge, &survey.census, &ties(survey)).live_sandboxes()
+}
+
+/// The sources that did not answer, each as a sentence: while there is one, nothing is an orphan.
+pub fn silent(survey: &Survey) -> Vec<String> {
+    let index = Index::new(&survey.knowledge, &survey.census, &ties(survey));
+    index
+        .silent()
+        .into_iter()
+        .chain(survey.census.unread.first().cloned())
+        .collect()
 }

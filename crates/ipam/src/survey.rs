@@ -80,7 +80,11 @@ pub async fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Erro
     let configurations = nodemend_cni::configurations(host, &options.conf_dir);
     let cache = nodemend_cni::cache(host).entries;
     let (networks, reservations) = networks::look(host, &configurations, &cache, moment.unix);
-    let (census, views) = if host.is_running() { kernel(host)? } else { no_kernel() };
+    let (census, views) = if host.is_running() {
+        kernel(host)?
+    } else {
+        no_kernel()
+    };
     let knowledge = if host.is_running() {
         let endpoints = nodemend_runtime::discover(host, &options.discovery);
         nodemend_runtime::survey(host, &endpoints, &census, options.deadline).await
@@ -88,7 +92,17 @@ pub async fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Erro
         no_runtime()
     };
     let version = SURVEY_VERSION;
-    Ok(Survey { version, moment, configurations, cache, networks, reservations, census, views, knowledge })
+    Ok(Survey {
+        version,
+        moment,
+        configurations,
+        cache,
+        networks,
+        reservations,
+        census,
+        views,
+        knowledge,
+    })
 }
 
 fn kernel(host: &Host) -> Result<(Census, Vec<View>), Error> {
@@ -98,10 +112,21 @@ fn kernel(host: &Host) -> Result<(Census, Vec<View>), Error> {
 }
 
 fn no_kernel() -> (Census, Vec<View>) {
-    (Census { unread: vec![ANOTHER_ROOT.to_owned()], ..Census::default() }, Vec::new())
+    (
+        Census {
+            unread: vec![ANOTHER_ROOT.to_owned()],
+            ..Census::default()
+        },
+        Vec::new(),
+    )
 }
 
 fn no_runtime() -> Knowledge {
     let source = Source::new("container runtimes");
-    Knowledge { answers: vec![Answer { source, known: Known::Unknown(ANOTHER_ROOT.to_owned()) }] }
+    Knowledge {
+        answers: vec![Answer {
+            source,
+            known: Known::Unknown(ANOTHER_ROOT.to_owned()),
+        }],
+    }
 }

@@ -80,10 +80,18 @@ pub(crate) fn save<'a>(
     reservations: impl Iterator<Item = &'a Reservation>,
 ) -> Result<PathBuf, Error> {
     let dir = run_dir(state, run)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(Error::io("create directory", &dir))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .map_err(Error::io("create directory", &dir))?;
     let manifest = dir.join(MANIFEST);
     if manifest.symlink_metadata().is_ok() {
-        return Err(Error::Io { what: "create", path: manifest, source: ErrorKind::AlreadyExists.into() });
+        return Err(Error::Io {
+            what: "create",
+            path: manifest,
+            source: ErrorKind::AlreadyExists.into(),
+        });
     }
     let new = dir.join("manifest.new");
     let written = write(&new, reservations).and_then(|()| {
@@ -99,8 +107,17 @@ pub(crate) fn save<'a>(
 }
 
 fn write<'a>(path: &Path, reservations: impl Iterator<Item = &'a Reservation>) -> Result<(), Error> {
-    let failed = |source| Error::Io { what: "write", path: path.to_owned(), source };
-    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let failed = |source| Error::Io {
+        what: "write",
+        path: path.to_owned(),
+        source,
+    };
+    let options = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
     let mut file = BufWriter::new(options.map_err(Error::io("create", path))?);
     for reservation in reservations {
         serde_json::to_writer(&mut file, &Saved::of(reservation)).map_err(|error| failed(error.into()))?;
@@ -114,7 +131,9 @@ fn write<'a>(path: &Path, reservations: impl Iterator<Item = &'a Reservation>) -
 fn sync_up(dir: &Path, state: &StateDir) -> Result<(), Error> {
     let parents = dir.ancestors().take_while(|path| path.starts_with(state.path()));
     for path in parents {
-        File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))?;
+        File::open(path)
+            .and_then(|dir| dir.sync_all())
+            .map_err(Error::io("sync", path))?;
     }
     Ok(())
 }
@@ -145,8 +164,16 @@ pub(crate) fn load(state: &StateDir, run: &str) -> Result<Vec<Saved>, Error> {
 
 fn no_such_run(state: &StateDir, run: &str) -> Error {
     let known = runs(state).unwrap_or_default();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Error::NoSuchRun { path: undo_dir(state), run: run.to_owned(), known }
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    Error::NoSuchRun {
+        path: undo_dir(state),
+        run: run.to_owned(),
+        known,
+    }
 }
 
 /// The runs that can be undone, by name.

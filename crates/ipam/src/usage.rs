@@ -55,7 +55,11 @@ impl fmt::Display for NetworkUsage {
         } else {
             write!(f, " {}: {} addresses,", self.ranges, self.capacity)?;
         }
-        write!(f, " {} reserved, {} live, {} orphaned", self.reserved, self.live, self.orphaned)?;
+        write!(
+            f,
+            " {} reserved, {} live, {} orphaned",
+            self.reserved, self.live, self.orphaned
+        )?;
         if self.undecided > 0 {
             write!(f, ", {} undecided", self.undecided)?;
         }
@@ -69,10 +73,17 @@ impl fmt::Display for NetworkUsage {
 /// How full the networks are, by the verdicts of a plan: a line for each set of ranges, and one for each directory
 /// with files that are in none.
 pub fn usage(survey: &Survey, plan: &Plan<Reservation>) -> Vec<NetworkUsage> {
-    let mut tables: Vec<Table<'_>> = survey.networks.iter().map(|network| Table::of(survey, network)).collect();
+    let mut tables: Vec<Table<'_>> = survey
+        .networks
+        .iter()
+        .map(|network| Table::of(survey, network))
+        .collect();
     for verdict in plan.verdicts() {
         let reservation = verdict.subject();
-        if let Some(table) = tables.iter_mut().find(|table| table.network.dir == reservation.dir) {
+        if let Some(table) = tables
+            .iter_mut()
+            .find(|table| table.network.dir == reservation.dir)
+        {
             table.line(reservation).count(verdict.kind());
         }
     }
@@ -91,12 +102,23 @@ impl<'a> Table<'a> {
         let name = network.network.to_string();
         let line = |set: &'a RangeSet| {
             let (ranges, capacity) = (shown(set), set.capacity());
-            (set, NetworkUsage { name: name.clone(), ranges, capacity, ..NetworkUsage::default() })
+            (
+                set,
+                NetworkUsage {
+                    name: name.clone(),
+                    ranges,
+                    capacity,
+                    ..NetworkUsage::default()
+                },
+            )
         };
         Self {
             network,
             sets: range_sets(survey, network).map(line).collect(),
-            outside: NetworkUsage { name: name.clone(), ..NetworkUsage::default() },
+            outside: NetworkUsage {
+                name: name.clone(),
+                ..NetworkUsage::default()
+            },
         }
     }
 
