@@ -12,8 +12,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use nodemend_lab::tool::{Ran, Report, Scene};
-use nodemend_lab::{Hold, Node, tools};
+use nodemend_lab::tool::{Ran, Report, Scene, engine_under_test};
+use nodemend_lab::{Hold, Node, Options, tools};
 
 /// The tool under test.
 fn binary(name: &str) -> PathBuf {
@@ -107,9 +107,9 @@ fn what_is_left_over_is_removed_and_live_pods_go_on() {
 #[test]
 #[ignore = "mend-ipam does not refuse yet: it reports an empty node"]
 fn another_root_is_refused_with_the_reason() {
-    let scene = Scene::new(0, 0).unwrap();
-    scene.node.write("/mnt/disk/etc/hostname", "other").unwrap();
-    let ran = run_on_old_kernel(&scene.node, "mend-ipam", "--root /mnt/disk");
+    let node = Node::start(Options::on(engine_under_test())).unwrap();
+    node.write("/mnt/disk/etc/hostname", "other").unwrap();
+    let ran = run_on_old_kernel(&node, "mend-ipam", "--root /mnt/disk");
     assert_eq!(ran.code, 1, "{ran}");
     assert!(ran.stderr.contains("openat2 needs Linux 5.6"), "{ran}");
 }
