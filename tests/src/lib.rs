@@ -43,3 +43,8 @@ pub use options::{Engine, Options};
 pub use process::Process;
 pub use sandbox::{CNI_CACHE, Sandbox};
 pub use watch::{Seen, Watch};
+
+/// The example of docs/embedding.md, which must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;

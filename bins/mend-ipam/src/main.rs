@@ -25,7 +25,7 @@ struct Arguments {
     #[arg(long)]
     include_empty: bool,
 
-    /// Where the CNI plugins are (repeatable). By default /opt/cni/bin, /usr/lib/cni and /usr/libexec/cni
+    /// Where the CNI plugins are (repeatable). By default where the runtime says, then /opt/cni/bin, /usr/lib/cni and /usr/libexec/cni
     #[arg(long, value_name = "DIR")]
     cni_bin_dir: Vec<PathBuf>,
 

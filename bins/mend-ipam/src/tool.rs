@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use nodemend_cli::{Flags, Repair, Working, environment_endpoint};
-use nodemend_cni::{DEFAULT_BIN_DIRS, Replay};
+use nodemend_cni::{DEFAULT_BIN_DIRS, DEFAULT_CONF_DIR, Replay};
 use nodemend_evidence::{Orphan, Outcome, Plan, Report};
 use nodemend_hostfs::{Host, HostLock, StateDir};
 use nodemend_ipam::{
-    Details, Discovery, Policy, Reservation, ReservationIdentity, Survey, SurveyOptions, Tools, blocking,
+    Details, Policy, Reservation, ReservationIdentity, Survey, SurveyOptions, Tools, blocking,
 };
+use nodemend_runtime::{Discovery, blocking::cni_directories, discover};
 
 use crate::Arguments;
 
@@ -27,13 +28,25 @@ impl MendIpam {
         let flags: &Flags = &arguments.flags;
         let host = flags.root.as_ref().map_or_else(Host::local, Host::at);
         let discovery = Discovery { flags: flags.runtime_endpoint.clone(), environment: environment_endpoint() };
-        let defaults = || DEFAULT_BIN_DIRS.iter().map(PathBuf::from).collect();
-        let given = (!arguments.cni_bin_dir.is_empty()).then(|| arguments.cni_bin_dir.clone());
+        let told = if flags.replay.is_some() {
+            Vec::new()
+        } else {
+            cni_directories(&host, &discover(&host, &discovery), flags.timeout)
+        };
+        let conf_dir = flags.cni_conf_dir.clone().or_else(|| told.iter().find_map(|told| told.configurations.clone()));
+        let bin_dirs = match &arguments.cni_bin_dir[..] {
+            [] => told.into_iter().flat_map(|told| told.plugins).chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from)).collect(),
+            given => given.to_vec(),
+        };
         Self {
             host,
-            options: SurveyOptions { discovery, deadline: flags.timeout, conf_dir: flags.cni_conf_dir.clone() },
+            options: SurveyOptions {
+                discovery,
+                deadline: flags.timeout,
+                conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
+            },
             policy: Policy { grace: flags.grace, include_empty: arguments.include_empty },
-            replay: Replay { bin_dirs: given.unwrap_or_else(defaults), deadline: arguments.del_timeout },
+            replay: Replay { bin_dirs, deadline: arguments.del_timeout },
             state: StateDir::at(&flags.state_dir),
             run: run_name(),
         }

@@ -1,10 +1,14 @@
 //! The crate `nodemend-veth`, as the shared run drives it.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use nodemend_cli::{Flags, NoDetails, Repair, Working, environment_endpoint};
+use nodemend_cni::DEFAULT_CONF_DIR;
 use nodemend_evidence::{Orphan, Outcome, Plan};
 use nodemend_hostfs::{Host, HostLock, StateDir};
-use nodemend_veth::{Discovery, Policy, Survey, SurveyOptions, Tools, VethIdentity, VethPair, blocking, remember};
+use nodemend_runtime::{Discovery, blocking::cni_directories, discover};
+use nodemend_veth::{Policy, Survey, SurveyOptions, Tools, VethIdentity, VethPair, blocking, remember};
 
 use crate::Arguments;
 
@@ -21,14 +25,25 @@ impl MendVeth {
         let flags: &Flags = &arguments.flags;
         let host = flags.root.as_ref().map_or_else(Host::local, Host::at);
         let discovery = Discovery { flags: flags.runtime_endpoint.clone(), environment: environment_endpoint() };
+        let conf_dir = flags.cni_conf_dir.clone().or_else(|| told_conf_dir(&host, &discovery, flags));
         Self {
             host,
-            options: SurveyOptions { discovery, deadline: flags.timeout, conf_dir: flags.cni_conf_dir.clone() },
+            options: SurveyOptions {
+                discovery,
+                deadline: flags.timeout,
+                conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
+            },
             policy: Policy { grace: flags.grace, cut_running: arguments.cut_running },
             state: StateDir::at(&flags.state_dir),
             changes: flags.apply,
         }
     }
+}
+
+/// Where the first runtime that tells has its CNI configurations.
+fn told_conf_dir(host: &Host, discovery: &Discovery, flags: &Flags) -> Option<PathBuf> {
+    let asked = flags.replay.is_none().then(|| cni_directories(host, &discover(host, discovery), flags.timeout));
+    asked?.into_iter().find_map(|told| told.configurations)
 }
 
 impl Repair for MendVeth {

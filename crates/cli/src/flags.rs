@@ -44,9 +44,9 @@ pub struct Flags {
     #[arg(long, value_name = "SOCKET")]
     pub runtime_endpoint: Vec<String>,
 
-    /// Where this node's CNI configurations are
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    pub cni_conf_dir: PathBuf,
+    /// Where this node's CNI configurations are. By default where the runtime says, else /etc/cni/net.d
+    #[arg(long, value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
 
     /// Where the journal, the lock and what can be undone are kept
     #[arg(long, value_name = "DIR", default_value = "/var/lib/nodemend")]

@@ -125,7 +125,8 @@ fn said<T>(text: &mut String, item: &Item<T>) {
     let mut row = |label: &str, words: &str| {
         let _ = writeln!(text, "    {:<width$}  {}", escaped(label), escaped(words));
     };
-    if let Some(reason) = &item.reason {
+    // Of an undecided object the marked lines below say the same, and all of it.
+    if let Some(reason) = item.reason.as_ref().filter(|_| evidence.is_empty() || item.verdict != VerdictKind::Undecided) {
         row("because", reason);
     }
     for Evidence { source, claim } in evidence {
