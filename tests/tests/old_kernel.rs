@@ -105,7 +105,6 @@ fn what_is_left_over_is_removed_and_live_pods_go_on() {
 
 /// Below another root, a path is safe only if the kernel keeps it there: without `openat2` nothing is read.
 #[test]
-#[ignore = "mend-ipam does not refuse yet: it reports an empty node"]
 fn another_root_is_refused_with_the_reason() {
     let node = Node::start(Options::on(engine_under_test())).unwrap();
     node.write("/mnt/disk/etc/hostname", "other").unwrap();

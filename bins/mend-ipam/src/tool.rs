@@ -27,15 +27,25 @@ impl MendIpam {
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let flags: &Flags = &arguments.flags;
         let host = flags.root.as_ref().map_or_else(Host::local, Host::at);
-        let discovery = Discovery { flags: flags.runtime_endpoint.clone(), environment: environment_endpoint() };
+        let discovery = Discovery {
+            flags: flags.runtime_endpoint.clone(),
+            environment: environment_endpoint(),
+        };
         let told = if flags.replay.is_some() {
             Vec::new()
         } else {
             cni_directories(&host, &discover(&host, &discovery), flags.timeout)
         };
-        let conf_dir = flags.cni_conf_dir.clone().or_else(|| told.iter().find_map(|told| told.configurations.clone()));
+        let conf_dir = flags
+            .cni_conf_dir
+            .clone()
+            .or_else(|| told.iter().find_map(|told| told.configurations.clone()));
         let bin_dirs = match &arguments.cni_bin_dir[..] {
-            [] => told.into_iter().flat_map(|told| told.plugins).chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from)).collect(),
+            [] => told
+                .into_iter()
+                .flat_map(|told| told.plugins)
+                .chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from))
+                .collect(),
             given => given.to_vec(),
         };
         Self {
@@ -45,8 +55,14 @@ impl MendIpam {
                 deadline: flags.timeout,
                 conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
             },
-            policy: Policy { grace: flags.grace, include_empty: arguments.include_empty },
-            replay: Replay { bin_dirs, deadline: arguments.del_timeout },
+            policy: Policy {
+                grace: flags.grace,
+                include_empty: arguments.include_empty,
+            },
+            replay: Replay {
+                bin_dirs,
+                deadline: arguments.del_timeout,
+            },
             state: StateDir::at(&flags.state_dir),
             run: run_name(),
         }
@@ -94,7 +110,12 @@ impl Repair for MendIpam {
 
     fn headlines(&self, details: &Details, report: &Report<Reservation>) -> Vec<String> {
         let mut lines: Vec<String> = details.networks.iter().map(ToString::to_string).collect();
-        lines.extend(details.findings.iter().map(|finding| format!("NOTE  {}: {}", finding.what, finding.detail)));
+        lines.extend(
+            details
+                .findings
+                .iter()
+                .map(|finding| format!("NOTE  {}: {}", finding.what, finding.detail)),
+        );
         if report.changed {
             lines.push(format!("To take this back: mend-ipam undo {}", details.run));
         }

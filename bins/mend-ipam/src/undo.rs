@@ -49,13 +49,30 @@ impl Undo {
             Output::Json => say(&serde_json::to_string_pretty(&report)?)?,
             Output::Text => say(&text(&report))?,
         }
-        Ok(if report.kept.is_empty() { Exit::Success } else { Exit::Partly })
+        Ok(if report.kept.is_empty() {
+            Exit::Success
+        } else {
+            Exit::Partly
+        })
     }
 }
 
 fn text(report: &UndoReport) -> String {
-    let mut lines: Vec<String> = report.restored.iter().map(|path| format!("BACK      {}", path.display())).collect();
-    lines.extend(report.kept.iter().map(|(path, why)| format!("NOT BACK  {}  {why}", path.display())));
-    lines.push(format!("{} put back, {} not", report.restored.len(), report.kept.len()));
+    let mut lines: Vec<String> = report
+        .restored
+        .iter()
+        .map(|path| format!("BACK      {}", path.display()))
+        .collect();
+    lines.extend(
+        report
+            .kept
+            .iter()
+            .map(|(path, why)| format!("NOT BACK  {}  {why}", path.display())),
+    );
+    lines.push(format!(
+        "{} put back, {} not",
+        report.restored.len(),
+        report.kept.len()
+    ));
     lines.join("\n")
 }

@@ -24,8 +24,14 @@ impl MendVeth {
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let flags: &Flags = &arguments.flags;
         let host = flags.root.as_ref().map_or_else(Host::local, Host::at);
-        let discovery = Discovery { flags: flags.runtime_endpoint.clone(), environment: environment_endpoint() };
-        let conf_dir = flags.cni_conf_dir.clone().or_else(|| told_conf_dir(&host, &discovery, flags));
+        let discovery = Discovery {
+            flags: flags.runtime_endpoint.clone(),
+            environment: environment_endpoint(),
+        };
+        let conf_dir = flags
+            .cni_conf_dir
+            .clone()
+            .or_else(|| told_conf_dir(&host, &discovery, flags));
         Self {
             host,
             options: SurveyOptions {
@@ -33,7 +39,10 @@ impl MendVeth {
                 deadline: flags.timeout,
                 conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
             },
-            policy: Policy { grace: flags.grace, cut_running: arguments.cut_running },
+            policy: Policy {
+                grace: flags.grace,
+                cut_running: arguments.cut_running,
+            },
             state: StateDir::at(&flags.state_dir),
             changes: flags.apply,
         }
@@ -42,7 +51,10 @@ impl MendVeth {
 
 /// Where the first runtime that tells has its CNI configurations.
 fn told_conf_dir(host: &Host, discovery: &Discovery, flags: &Flags) -> Option<PathBuf> {
-    let asked = flags.replay.is_none().then(|| cni_directories(host, &discover(host, discovery), flags.timeout));
+    let asked = flags
+        .replay
+        .is_none()
+        .then(|| cni_directories(host, &discover(host, discovery), flags.timeout));
     asked?.into_iter().find_map(|told| told.configurations)
 }
 
@@ -61,7 +73,10 @@ impl Repair for MendVeth {
 
     fn survey(&mut self) -> anyhow::Result<Survey> {
         if !self.host.is_running() {
-            bail!("links are a matter of the running kernel, and {} is a tree on disk", self.host.root().display());
+            bail!(
+                "links are a matter of the running kernel, and {} is a tree on disk",
+                self.host.root().display()
+            );
         }
         let mut survey = blocking::survey(&self.host, &self.options)?;
         remember(&mut survey, &self.state)?;
@@ -97,7 +112,11 @@ impl Repair for MendVeth {
     ) -> anyhow::Result<Vec<(VethIdentity, Outcome)>> {
         let again = self.survey()?;
         let mut journal = self.state.journal()?;
-        let tools = Tools { journal: &mut journal, stop: working.stop, progress: working.progress };
+        let tools = Tools {
+            journal: &mut journal,
+            stop: working.stop,
+            progress: working.progress,
+        };
         Ok(blocking::apply(orphans, lock, &again, &self.policy, tools)?)
     }
 }

@@ -99,5 +99,7 @@ pub enum Color {
 
 /// `CONTAINER_RUNTIME_ENDPOINT`, which crictl reads too.
 pub fn environment_endpoint() -> Option<String> {
-    std::env::var("CONTAINER_RUNTIME_ENDPOINT").ok().filter(|value| !value.is_empty())
+    std::env::var("CONTAINER_RUNTIME_ENDPOINT")
+        .ok()
+        .filter(|value| !value.is_empty())
 }

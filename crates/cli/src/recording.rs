@@ -27,7 +27,12 @@ pub struct Recording<S> {
 impl<S: Serialize + DeserializeOwned> Recording<S> {
     /// A recording of these two looks.
     pub fn new(kind: &str, first: S, second: S) -> Self {
-        Self { api_version: API_VERSION.to_owned(), kind: kind.to_owned(), first, second }
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: kind.to_owned(),
+            first,
+            second,
+        }
     }
 
     /// Writes it to a file.
@@ -37,8 +42,10 @@ impl<S: Serialize + DeserializeOwned> Recording<S> {
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
         let file = File::create(path).with_context(|| format!("{}: cannot be created", path.display()))?;
         let mut file = BufWriter::new(file);
-        serde_json::to_writer(&mut file, self).with_context(|| format!("{}: cannot be written", path.display()))?;
-        file.flush().with_context(|| format!("{}: cannot be written", path.display()))
+        serde_json::to_writer(&mut file, self)
+            .with_context(|| format!("{}: cannot be written", path.display()))?;
+        file.flush()
+            .with_context(|| format!("{}: cannot be written", path.display()))
     }
 
     /// Reads one.
@@ -56,7 +63,12 @@ impl<S: Serialize + DeserializeOwned> Recording<S> {
         let head: Head = serde_json::from_reader(BufReader::new(open()?))
             .with_context(|| format!("{}: not a recording of a nodemend tool", path.display()))?;
         if head.api_version != API_VERSION || head.kind != kind {
-            bail!("{}: holds {} {}, and this tool replays {API_VERSION} {kind}", path.display(), head.api_version, head.kind);
+            bail!(
+                "{}: holds {} {}, and this tool replays {API_VERSION} {kind}",
+                path.display(),
+                head.api_version,
+                head.kind
+            );
         }
         serde_json::from_reader(BufReader::new(open()?))
             .with_context(|| format!("{}: a recording that this version cannot read", path.display()))

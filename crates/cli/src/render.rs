@@ -31,7 +31,9 @@ impl Paint {
         Self(match color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Color::Auto => {
+                stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
         })
     }
 
@@ -47,7 +49,11 @@ impl Paint {
             VerdictKind::Undecided => "33",
             VerdictKind::Orphan => "1;31",
         };
-        if self.0 { format!("\u{1b}[{code}m{kind:<9}\u{1b}[0m") } else { format!("{kind:<9}") }
+        if self.0 {
+            format!("\u{1b}[{code}m{kind:<9}\u{1b}[0m")
+        } else {
+            format!("{kind:<9}")
+        }
     }
 }
 
@@ -91,7 +97,12 @@ pub fn render<T>(report: &Report<T>, headlines: &[String], what: &str, all: bool
 /// How the repair went, in one line, if there was one.
 fn outcomes<T>(report: &Report<T>) -> Option<String> {
     let count = |wanted: fn(&Outcome) -> bool| {
-        report.items.iter().filter_map(|item| item.outcome.as_ref()).filter(|outcome| wanted(outcome)).count()
+        report
+            .items
+            .iter()
+            .filter_map(|item| item.outcome.as_ref())
+            .filter(|outcome| wanted(outcome))
+            .count()
     };
     let tried = count(|_| true);
     let mended = count(|outcome| matches!(outcome, Outcome::Mended(_)));
@@ -111,7 +122,11 @@ fn tells<T>(item: &Item<T>) -> bool {
 fn alike<T>(a: &Item<T>, b: &Item<T>) -> bool {
     let proven = |item: &Item<T>| matches!(item.outcome, Some(Outcome::Mended(_)));
     let same_words = a.evidence == b.evidence || (proven(a) && proven(b));
-    a.verdict == b.verdict && a.reason == b.reason && a.action == b.action && a.outcome == b.outcome && same_words
+    a.verdict == b.verdict
+        && a.reason == b.reason
+        && a.action == b.action
+        && a.outcome == b.outcome
+        && same_words
 }
 
 /// The names of most sources fit into this; a longer one pushes its own words aside.
@@ -120,18 +135,27 @@ const LABEL: usize = 36;
 fn said<T>(text: &mut String, item: &Item<T>) {
     let proof = tells(item) && !matches!(item.outcome, Some(Outcome::Mended(_) | Outcome::AlreadyGone));
     let evidence = if proof { &item.evidence[..] } else { &[] };
-    let labels = evidence.iter().map(|evidence| evidence.source.name().chars().count());
+    let labels = evidence
+        .iter()
+        .map(|evidence| evidence.source.name().chars().count());
     let width = labels.max().unwrap_or(8).min(LABEL);
     let mut row = |label: &str, words: &str| {
         let _ = writeln!(text, "    {:<width$}  {}", escaped(label), escaped(words));
     };
     // Of an undecided object the marked lines below say the same, and all of it.
-    if let Some(reason) = item.reason.as_ref().filter(|_| evidence.is_empty() || item.verdict != VerdictKind::Undecided) {
+    if let Some(reason) = item
+        .reason
+        .as_ref()
+        .filter(|_| evidence.is_empty() || item.verdict != VerdictKind::Undecided)
+    {
         row("because", reason);
     }
     for Evidence { source, claim } in evidence {
         let doubt = matches!(claim, Claim::Unknown(_)) && item.verdict == VerdictKind::Undecided;
-        row(source.name(), &format!("{}{}", if doubt { "UNKNOWN: " } else { "" }, claim.detail()));
+        row(
+            source.name(),
+            &format!("{}{}", if doubt { "UNKNOWN: " } else { "" }, claim.detail()),
+        );
     }
     match (&item.action, &item.outcome) {
         (Some(action), None) => row("action", action),
@@ -213,11 +237,22 @@ mod tests {
 
     fn orphan(name: &'static str) -> Verdict<Thing> {
         let source = Source::new("cri");
-        judge(Thing(name), std::slice::from_ref(&source), vec![Evidence::new(&source, Claim::absent("nobody knows it"))])
+        judge(
+            Thing(name),
+            std::slice::from_ref(&source),
+            vec![Evidence::new(&source, Claim::absent("nobody knows it"))],
+        )
     }
 
     fn report() -> Report<Thing> {
-        Report::of_plan("ThingReport", &Plan::new(vec![orphan("a"), orphan("b"), Verdict::foreign(Thing("c"), "not ours")]))
+        Report::of_plan(
+            "ThingReport",
+            &Plan::new(vec![
+                orphan("a"),
+                orphan("b"),
+                Verdict::foreign(Thing("c"), "not ours"),
+            ]),
+        )
     }
 
     #[test]
@@ -235,15 +270,36 @@ mod tests {
     #[test]
     fn a_hostile_name_cannot_move_the_cursor() {
         let plan = Plan::new(vec![Verdict::foreign(Thing("x\n\u{1b}[2Jy"), "no")]);
-        let text = render(&Report::of_plan("ThingReport", &plan), &[], "things", true, Paint::none());
+        let text = render(
+            &Report::of_plan("ThingReport", &plan),
+            &[],
+            "things",
+            true,
+            Paint::none(),
+        );
         assert!(text.contains("x\\n\\u{1b}[2Jy"), "{text}");
     }
 
     #[test]
     fn what_was_mended_is_counted_and_says_how() {
-        let outcomes = vec![("a", Outcome::Mended("gone".into())), ("b", Outcome::Refused("in use".into()))];
-        let text = render(&report().with_outcomes(outcomes), &[], "things", false, Paint::none());
-        assert!(text.contains("of 2 planned: 1 mended, 0 gone by themselves, 1 refused"), "{text}");
-        assert!(text.contains("mended: gone") && text.contains("REFUSED at the second look: in use"), "{text}");
+        let outcomes = vec![
+            ("a", Outcome::Mended("gone".into())),
+            ("b", Outcome::Refused("in use".into())),
+        ];
+        let text = render(
+            &report().with_outcomes(outcomes),
+            &[],
+            "things",
+            false,
+            Paint::none(),
+        );
+        assert!(
+            text.contains("of 2 planned: 1 mended, 0 gone by themselves, 1 refused"),
+            "{text}"
+        );
+        assert!(
+            text.contains("mended: gone") && text.contains("REFUSED at the second look: in use"),
+            "{text}"
+        );
     }
 }

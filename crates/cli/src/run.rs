@@ -72,11 +72,17 @@ struct Run<'a, R: Repair> {
 
 impl<'a, R: Repair> Run<'a, R> {
     fn new(repair: &'a mut R, flags: &'a Flags) -> anyhow::Result<Self> {
-        Ok(Self { repair, flags, signals: Signals::listen()? })
+        Ok(Self {
+            repair,
+            flags,
+            signals: Signals::listen()?,
+        })
     }
 
     fn go(mut self) -> anyhow::Result<Exit> {
-        let Some((first, second)) = self.looks()? else { return Ok(self.interrupted()) };
+        let Some((first, second)) = self.looks()? else {
+            return Ok(self.interrupted());
+        };
         let plan = self.repair.plan(&first, &second);
         let mut report = Report::of_plan(self.repair.kind(), &plan);
         if !self.flags.apply {
@@ -88,7 +94,11 @@ impl<'a, R: Repair> Run<'a, R> {
             let refused = report.refused.is_some();
             report.dry_run = false;
             self.show(report, &second, &plan)?;
-            return Ok(if refused { Exit::Partly } else { self.undecided_or(&plan, Exit::Success) });
+            return Ok(if refused {
+                Exit::Partly
+            } else {
+                self.undecided_or(&plan, Exit::Success)
+            });
         }
         if !self.agreed(&report)? {
             return Ok(Exit::Success);
@@ -103,7 +113,9 @@ impl<'a, R: Repair> Run<'a, R> {
             let recording = Recording::load(path, &kind)?;
             return Ok(Some((recording.first, recording.second)));
         }
-        if self.flags.root.is_none() && let Some(outside) = vantage::check()? {
+        if self.flags.root.is_none()
+            && let Some(outside) = vantage::check()?
+        {
             return Err(outside.into());
         }
         let first = self.repair.survey()?;
@@ -112,7 +124,9 @@ impl<'a, R: Repair> Run<'a, R> {
             return Ok(None);
         }
         let second = self.repair.survey()?;
-        let Some(path) = &self.flags.record else { return Ok(Some((first, second))) };
+        let Some(path) = &self.flags.record else {
+            return Ok(Some((first, second)));
+        };
         let recording = Recording::new(&kind, first, second);
         recording.save(path)?;
         Ok(Some((recording.first, recording.second)))
@@ -123,16 +137,27 @@ impl<'a, R: Repair> Run<'a, R> {
         let summary = plan.summary();
         let silent = self.repair.silent(survey);
         if !silent.is_empty() && summary.undecided + summary.orphans > 0 {
-            return Some(format!("not every source answered, so nothing is proven: {}", silent.join("; ")));
+            return Some(format!(
+                "not every source answered, so nothing is proven: {}",
+                silent.join("; ")
+            ));
         }
-        plan.check(self.flags.limit, self.repair.alive(survey)).err().map(|refusal| refusal.to_string())
+        plan.check(self.flags.limit, self.repair.alive(survey))
+            .err()
+            .map(|refusal| refusal.to_string())
     }
 
     fn agreed(&self, report: &Report<R::Subject>) -> anyhow::Result<bool> {
         let (_, what) = self.repair.names();
         let needed = if self.repair.dangerous().is_some() { 2 } else { 1 };
         if self.flags.yes < needed && std::io::stderr().is_terminal() {
-            let text = render(report, &[], what, self.flags.verbose > 0, Paint::of(self.flags.color, &std::io::stderr()));
+            let text = render(
+                report,
+                &[],
+                what,
+                self.flags.verbose > 0,
+                Paint::of(self.flags.color, &std::io::stderr()),
+            );
             remark(&text);
         }
         let mut question = format!("Mend {} {what} as planned?", report.summary.orphans);
@@ -142,16 +167,26 @@ impl<'a, R: Repair> Run<'a, R> {
         ask::agreed(&question, self.flags.yes, needed).map_err(|error| UsageError(error.to_string()).into())
     }
 
-    fn mend(self, report: Report<R::Subject>, plan: Plan<R::Subject>, survey: &R::Survey) -> anyhow::Result<Exit> {
+    fn mend(
+        self,
+        report: Report<R::Subject>,
+        plan: Plan<R::Subject>,
+        survey: &R::Survey,
+    ) -> anyhow::Result<Exit> {
         let lock = StateDir::at(&self.flags.state_dir).lock()?;
         let (_, what) = self.repair.names();
         let details = self.repair.details(survey, &plan);
         let bar = progress::bar(report.summary.orphans, what);
-        let working = Working { stop: self.signals.stop(), progress: &mut |done| bar.set_position(done as u64) };
+        let working = Working {
+            stop: self.signals.stop(),
+            progress: &mut |done| bar.set_position(done as u64),
+        };
         let outcomes = self.repair.apply(plan.into_orphans(), &lock, working)?;
         bar.finish_and_clear();
         drop(lock);
-        let partly = outcomes.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Mended(_) | Outcome::AlreadyGone));
+        let partly = outcomes
+            .iter()
+            .any(|(_, outcome)| !matches!(outcome, Outcome::Mended(_) | Outcome::AlreadyGone));
         let report = report.with_outcomes(outcomes);
         let undecided = report.summary.undecided > 0;
         self.print(report, details)?;
@@ -163,7 +198,12 @@ impl<'a, R: Repair> Run<'a, R> {
         })
     }
 
-    fn show(&mut self, report: Report<R::Subject>, survey: &R::Survey, plan: &Plan<R::Subject>) -> anyhow::Result<()> {
+    fn show(
+        &mut self,
+        report: Report<R::Subject>,
+        survey: &R::Survey,
+        plan: &Plan<R::Subject>,
+    ) -> anyhow::Result<()> {
         let details = self.repair.details(survey, plan);
         self.print(report, details)
     }
@@ -174,7 +214,11 @@ impl<'a, R: Repair> Run<'a, R> {
         let document = Document { report, details };
         print(&document, &headlines, what, self.flags)?;
         let here = self.flags.replay.is_none() && self.flags.root.is_none();
-        if here && self.flags.output == Output::Text && document.report.dry_run && document.report.summary.orphans > 0 {
+        if here
+            && self.flags.output == Output::Text
+            && document.report.dry_run
+            && document.report.summary.orphans > 0
+        {
             remark(&format!("\nNothing was changed. To mend this: {name} --apply\n"));
         }
         Ok(())
@@ -188,7 +232,11 @@ impl<'a, R: Repair> Run<'a, R> {
     }
 
     fn undecided_or(&self, plan: &Plan<R::Subject>, exit: Exit) -> Exit {
-        if self.flags.detailed_exitcode && plan.summary().undecided > 0 { Exit::Undecided } else { exit }
+        if self.flags.detailed_exitcode && plan.summary().undecided > 0 {
+            Exit::Undecided
+        } else {
+            exit
+        }
     }
 
     fn interrupted(&self) -> Exit {

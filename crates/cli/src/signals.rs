@@ -31,7 +31,9 @@ impl Signals {
 
     /// The signal that came.
     pub(crate) fn received(&self) -> Option<u8> {
-        u8::try_from(self.number.load(Ordering::Relaxed)).ok().filter(|number| *number > 0)
+        u8::try_from(self.number.load(Ordering::Relaxed))
+            .ok()
+            .filter(|number| *number > 0)
     }
 
     /// Waits, but not longer than until a signal comes.

@@ -69,9 +69,17 @@ fn netns(object: &Object) -> Result<String, String> {
     if let Some(path) = text(object, "netns")? {
         return Ok(path.to_owned());
     }
-    let interfaces = object.get("result").and_then(|result| result["interfaces"].as_array());
-    let mut sandboxes = interfaces.into_iter().flatten().filter_map(|interface| interface["sandbox"].as_str());
-    Ok(sandboxes.find(|path| path.starts_with('/')).unwrap_or_default().to_owned())
+    let interfaces = object
+        .get("result")
+        .and_then(|result| result["interfaces"].as_array());
+    let mut sandboxes = interfaces
+        .into_iter()
+        .flatten()
+        .filter_map(|interface| interface["sandbox"].as_str());
+    Ok(sandboxes
+        .find(|path| path.starts_with('/'))
+        .unwrap_or_default()
+        .to_owned())
 }
 
 fn named(object: &Object, key: &str, good: fn(&str) -> bool) -> Result<String, String> {

@@ -1,7 +1,9 @@
 //! The one rule, whatever the mix of claims: what somebody uses, or what a required source did not answer for, is
 //! never planned; what was surveyed is reported once.
 
-use nodemend_evidence::{Claim, Evidence, Lock, Look, Outcome, Plan, Report, Source, Subject, Verdict, VerdictKind, judge};
+use nodemend_evidence::{
+    Claim, Evidence, Lock, Look, Outcome, Plan, Report, Source, Subject, Verdict, VerdictKind, judge,
+};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -39,8 +41,11 @@ fn claim() -> impl Strategy<Value = Claim> {
 }
 
 fn evidence() -> impl Strategy<Value = Vec<Evidence>> {
-    prop::collection::vec((0u8..5, claim()), 0..8)
-        .prop_map(|said| said.into_iter().map(|(n, claim)| Evidence::new(&source(n), claim)).collect())
+    prop::collection::vec((0u8..5, claim()), 0..8).prop_map(|said| {
+        said.into_iter()
+            .map(|(n, claim)| Evidence::new(&source(n), claim))
+            .collect()
+    })
 }
 
 fn required() -> impl Strategy<Value = Vec<Source>> {
@@ -50,12 +55,17 @@ fn required() -> impl Strategy<Value = Vec<Source>> {
 /// The rule in its own words, written apart from the code that implements it.
 fn may_go(required: &[Source], said: &[Evidence]) -> bool {
     let absent = |source: &Source| {
-        let mut of = said.iter().filter(|evidence| evidence.source == *source).peekable();
+        let mut of = said
+            .iter()
+            .filter(|evidence| evidence.source == *source)
+            .peekable();
         of.peek().is_some() && of.all(|evidence| matches!(evidence.claim, Claim::Absent(_)))
     };
     !required.is_empty()
         && required.iter().all(absent)
-        && !said.iter().any(|evidence| matches!(evidence.claim, Claim::InUse(_)))
+        && !said
+            .iter()
+            .any(|evidence| matches!(evidence.claim, Claim::InUse(_)))
 }
 
 proptest! {
@@ -94,9 +104,17 @@ proptest! {
 #[test]
 fn a_source_that_answers_in_one_look_only_confirms_nothing() {
     let asked = [source(1), source(2)];
-    let both: Vec<_> = asked.iter().map(|s| Evidence::new(s, Claim::absent("no"))).collect();
-    let Verdict::Orphan(orphan) = judge(Thing { name: 0, inode: 1 }, &asked, both.clone()) else { panic!("an orphan") };
-    let again = Look { subject: Thing { name: 0, inode: 1 }, evidence: both[..1].to_vec() };
+    let both: Vec<_> = asked
+        .iter()
+        .map(|s| Evidence::new(s, Claim::absent("no")))
+        .collect();
+    let Verdict::Orphan(orphan) = judge(Thing { name: 0, inode: 1 }, &asked, both.clone()) else {
+        panic!("an orphan")
+    };
+    let again = Look {
+        subject: Thing { name: 0, inode: 1 },
+        evidence: both[..1].to_vec(),
+    };
     // The second look does not even require source 2 any more: its socket may be gone. The first look did.
     let kept = orphan.confirm(&Guard, &asked[..1], again).unwrap_err();
     assert_eq!(&*kept.reason, "source 2: was not asked");
@@ -111,18 +129,30 @@ fn outcomes_are_entered_by_identity_and_decide_what_changed() {
     let plan = Plan::new(vec![orphan(1), orphan(2)]);
     let report = Report::of_plan("ThingReport", &plan);
     assert!(report.dry_run && !report.changed);
-    let report = report.with_outcomes(vec![((0, 2), Outcome::Mended("gone".into())), ((0, 1), Outcome::AlreadyGone)]);
+    let report = report.with_outcomes(vec![
+        ((0, 2), Outcome::Mended("gone".into())),
+        ((0, 1), Outcome::AlreadyGone),
+    ]);
     assert_eq!(report.items[0].outcome, Some(Outcome::AlreadyGone));
     assert!(report.changed && !report.dry_run);
 }
 
 #[test]
 fn a_plan_is_refused_whole_never_cut() {
-    let orphan = |name| judge(Thing { name, inode: 1 }, &[source(1)], vec![Evidence::new(&source(1), Claim::absent("no"))]);
+    let orphan = |name| {
+        judge(
+            Thing { name, inode: 1 },
+            &[source(1)],
+            vec![Evidence::new(&source(1), Claim::absent("no"))],
+        )
+    };
     let plan = Plan::new(vec![orphan(0), orphan(1)]);
     assert!(plan.check(Some(2), 5).is_ok());
     assert!(plan.check(Some(1), 0).is_err());
-    assert!(plan.check(None, 0).is_ok(), "a node without a living sandbox may be cleared");
+    assert!(
+        plan.check(None, 0).is_ok(),
+        "a node without a living sandbox may be cleared"
+    );
     let refusal = plan.check(None, 3).unwrap_err().to_string();
     assert!(refusal.contains("--limit 2"), "{refusal}");
 }

@@ -37,7 +37,12 @@ pub struct Spoken(
 
 impl fmt::Display for Spoken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [(self.0 / 86_400, "d"), (self.0 / 3_600 % 24, "h"), (self.0 / 60 % 60, "min"), (self.0 % 60, "s")];
+        let parts = [
+            (self.0 / 86_400, "d"),
+            (self.0 / 3_600 % 24, "h"),
+            (self.0 / 60 % 60, "min"),
+            (self.0 % 60, "s"),
+        ];
         let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(3);
         let (count, unit) = parts[first];
         write!(f, "{count} {unit}")?;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 /// Device and inode number: the identity of a file or, on nsfs, of a namespace. Names come and go; two paths
 /// with the same pair are the same thing for as long as either is held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub struct FileId {
     /// Device number.
     pub dev: u64,

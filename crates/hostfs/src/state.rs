@@ -143,11 +143,16 @@ impl Journal {
     pub fn append_all<T: Serialize>(&mut self, entries: impl IntoIterator<Item = T>) -> Result<(), Error> {
         let mut lines = Vec::new();
         for entry in entries {
-            serde_json::to_writer(&mut lines, &entry)
-                .map_err(|e| Error::State { path: self.path.clone(), reason: e.to_string() })?;
+            serde_json::to_writer(&mut lines, &entry).map_err(|e| Error::State {
+                path: self.path.clone(),
+                reason: e.to_string(),
+            })?;
             lines.push(b'\n');
         }
-        self.file.write_all(&lines).and_then(|()| self.file.sync_data()).map_err(Error::io("write", &self.path))
+        self.file
+            .write_all(&lines)
+            .and_then(|()| self.file.sync_data())
+            .map_err(Error::io("write", &self.path))
     }
 
     /// Appends one entry; see [`Journal::append_all`].

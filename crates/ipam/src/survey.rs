@@ -1,6 +1,6 @@
 //! Reading everything that bears on a reservation. Changes nothing on the node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nodemend_cni::{CacheEntry, Configurations};
@@ -77,6 +77,10 @@ impl Default for SurveyOptions {
 /// no error: the survey says so.
 pub async fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Error> {
     let moment = BootClock::new()?.now();
+    if !host.is_running() {
+        // A kernel that cannot read another root safely must not make it look empty.
+        host.open_dir(Path::new("/"))?;
+    }
     let configurations = nodemend_cni::configurations(host, &options.conf_dir);
     let cache = nodemend_cni::cache(host).entries;
     let (networks, reservations) = networks::look(host, &configurations, &cache, moment.unix);

@@ -56,7 +56,10 @@ impl Links {
     pub async fn delete_group(&self, group: u32) -> Result<(), Error> {
         let what = format!("remove the links of group {group}");
         if group == 0 {
-            return Err(Error::Refused { what, source: io::ErrorKind::InvalidInput.into() });
+            return Err(Error::Refused {
+                what,
+                source: io::ErrorKind::InvalidInput.into(),
+            });
         }
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::Group(group));

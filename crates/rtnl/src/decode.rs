@@ -9,7 +9,10 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage,
 use crate::view::{Address, Link};
 
 pub(crate) fn link(message: LinkMessage) -> Link {
-    let mut link = Link { ifindex: message.header.index, ..Link::default() };
+    let mut link = Link {
+        ifindex: message.header.index,
+        ..Link::default()
+    };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
@@ -19,7 +22,9 @@ pub(crate) fn link(message: LinkMessage) -> Link {
             LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::Group(group) => link.group = group,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::PropList(properties) => link.alt_names.extend(properties.into_iter().filter_map(alt_name)),
+            LinkAttribute::PropList(properties) => {
+                link.alt_names.extend(properties.into_iter().filter_map(alt_name))
+            }
             LinkAttribute::LinkInfo(infos) => link.kind = infos.into_iter().find_map(kind),
             _ => {}
         }
@@ -62,10 +67,17 @@ pub(crate) fn address(message: AddressMessage, uptime: u64) -> Option<Address> {
             AddressAttribute::Address(ip) => any = Some(ip),
             // On a point-to-point link, `Address` is the other end.
             AddressAttribute::Local(ip) => local = Some(ip),
-            AddressAttribute::CacheInfo(info) => age = Some(uptime.saturating_sub(u64::from(info.cstamp) / 100)),
+            AddressAttribute::CacheInfo(info) => {
+                age = Some(uptime.saturating_sub(u64::from(info.cstamp) / 100))
+            }
             _ => {}
         }
     }
     let ip = local.or(any)?;
-    Some(Address { ip, prefix: message.header.prefix_len, ifindex: message.header.index, age })
+    Some(Address {
+        ip,
+        prefix: message.header.prefix_len,
+        ifindex: message.header.index,
+        age,
+    })
 }

@@ -22,7 +22,10 @@
 //! # }
 //! ```
 #![forbid(unsafe_code)]
-#![allow(clippy::wildcard_enum_match_arm, reason = "what the kernel may say is open-ended")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "what the kernel may say is open-ended"
+)]
 
 mod change;
 mod decode;

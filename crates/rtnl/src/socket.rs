@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::constants::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
@@ -31,19 +31,30 @@ impl Asker {
     pub(crate) fn here() -> Result<Self, Error> {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(Error::socket("open a socket"))?;
         socket.bind_auto().map_err(Error::socket("bind"))?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(Error::socket("connect"))?;
-        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
+        socket
+            .connect(&SocketAddr::new(0, 0))
+            .map_err(Error::socket("connect"))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: Vec::with_capacity(BUFFER),
+        })
     }
 
     /// Every link.
     pub(crate) fn links(&mut self) -> Result<Vec<LinkMessage>, Error> {
         let mut ask = LinkMessage::default();
         // Counters are half of a link's message, and nobody reads them here.
-        ask.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        self.dump("list the links", RouteNetlinkMessage::GetLink(ask), |message| match message {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
-        })
+        ask.attributes
+            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        self.dump(
+            "list the links",
+            RouteNetlinkMessage::GetLink(ask),
+            |message| match message {
+                RouteNetlinkMessage::NewLink(link) => Some(link),
+                _ => None,
+            },
+        )
     }
 
     /// Every address, of both families.
@@ -60,7 +71,9 @@ impl Asker {
     pub(crate) fn nsid_of(&mut self, netns: BorrowedFd<'_>) -> Result<Option<i32>, Error> {
         const WHAT: &str = "ask for a namespace id";
         let mut ask = NsidMessage::default();
-        ask.attributes.push(NsidAttribute::Fd(u32::try_from(netns.as_raw_fd()).unwrap_or(u32::MAX)));
+        ask.attributes.push(NsidAttribute::Fd(
+            u32::try_from(netns.as_raw_fd()).unwrap_or(u32::MAX),
+        ));
         self.send(WHAT, RouteNetlinkMessage::GetNsId(ask), NLM_F_REQUEST)?;
         let mut id = None;
         self.receive(WHAT, |message| match message.payload {
@@ -129,11 +142,16 @@ impl Asker {
     ) -> Result<(), Error> {
         loop {
             self.buffer.clear();
-            self.socket.recv(&mut self.buffer, 0).map_err(Error::socket(what))?;
+            self.socket
+                .recv(&mut self.buffer, 0)
+                .map_err(Error::socket(what))?;
             let mut rest = &self.buffer[..];
             while !rest.is_empty() {
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(|e| Error::Answer { what, reason: e.to_string() })?;
+                let message =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(|e| Error::Answer {
+                        what,
+                        reason: e.to_string(),
+                    })?;
                 // Messages are padded to four bytes.
                 let length = (message.header.length as usize).next_multiple_of(4).max(16);
                 rest = rest.get(length..).unwrap_or_default();
@@ -154,5 +172,8 @@ enum Next {
 }
 
 fn refused(what: &str, code: i32) -> Error {
-    Error::Refused { what: what.to_owned(), source: io::Error::from_raw_os_error(code) }
+    Error::Refused {
+        what: what.to_owned(),
+        source: io::Error::from_raw_os_error(code),
+    }
 }

@@ -33,7 +33,11 @@ pub fn visit(census: &Census) -> Result<Vec<View>, Error> {
     // The list comes first: it is what gives ids to the peers' namespaces.
     let mut host = Asker::here()?;
     let host_seen = look(&mut host, None, None)?;
-    let others: Vec<&Netns> = census.namespaces.iter().filter(|netns| netns.id != census.host).collect();
+    let others: Vec<&Netns> = census
+        .namespaces
+        .iter()
+        .filter(|netns| netns.id != census.host)
+        .collect();
     let next = AtomicUsize::new(0);
     let mut views = thread::scope(|scope| {
         let workers = (0..THREADS.min(others.len()))
@@ -47,11 +51,21 @@ pub fn visit(census: &Census) -> Result<Vec<View>, Error> {
             .collect::<Result<Vec<_>, Error>>()?;
         let mut views = Vec::with_capacity(others.len() + 1);
         for worker in workers {
-            views.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            views.extend(
+                worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+            );
         }
         Ok::<_, Error>(views)
     })?;
-    views.push((usize::MAX, View { netns: census.host, seen: host_seen }));
+    views.push((
+        usize::MAX,
+        View {
+            netns: census.host,
+            seen: host_seen,
+        },
+    ));
     views.sort_unstable_by_key(|(at, view)| (view.netns != census.host, *at));
     Ok(views.into_iter().map(|(_, view)| view).collect())
 }
@@ -59,12 +73,21 @@ pub fn visit(census: &Census) -> Result<Vec<View>, Error> {
 /// One worker: takes namespaces until none is left. The thread ends in the last namespace that it entered.
 fn visit_some(namespaces: &[&Netns], next: &AtomicUsize) -> Result<Vec<(usize, View)>, Error> {
     let mut host = Asker::here()?;
-    let home = std::fs::File::open("/proc/thread-self/ns/net").map_err(Error::socket("open the host's namespace"))?;
+    let home = std::fs::File::open("/proc/thread-self/ns/net")
+        .map_err(Error::socket("open the host's namespace"))?;
     let mut views = Vec::new();
     loop {
         let at = next.fetch_add(1, Ordering::Relaxed);
-        let Some(netns) = namespaces.get(at) else { return Ok(views) };
-        views.push((at, View { netns: netns.id, seen: enter(netns, &mut host, home.as_fd()) }));
+        let Some(netns) = namespaces.get(at) else {
+            return Ok(views);
+        };
+        views.push((
+            at,
+            View {
+                netns: netns.id,
+                seen: enter(netns, &mut host, home.as_fd()),
+            },
+        ));
     }
 }
 
@@ -72,14 +95,20 @@ fn enter(netns: &Netns, host: &mut Asker, home: BorrowedFd<'_>) -> Seen {
     let door = match netns.open() {
         Ok(door) => door,
         Err(OpenError::Ended { .. }) => return Seen::Ended,
-        Err(error) => return Seen::Unknown { reason: error.to_string() },
+        Err(error) => {
+            return Seen::Unknown {
+                reason: error.to_string(),
+            };
+        }
     };
     let seen = host.nsid_of(door.as_fd()).and_then(|nsid| {
         move_into_link_name_space(door.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|errno| Error::socket("enter a namespace")(errno.into()))?;
         look(&mut Asker::here()?, nsid, Some(home))
     });
-    seen.unwrap_or_else(|error| Seen::Unknown { reason: error.to_string() })
+    seen.unwrap_or_else(|error| Seen::Unknown {
+        reason: error.to_string(),
+    })
 }
 
 /// Everything in the namespace of this socket.
@@ -92,6 +121,9 @@ fn look(asker: &mut Asker, nsid: Option<i32>, host: Option<BorrowedFd<'_>>) -> R
         nsid,
         host_nsid,
         links: links.into_iter().map(decode::link).collect(),
-        addresses: addresses.into_iter().filter_map(|address| decode::address(address, uptime)).collect(),
+        addresses: addresses
+            .into_iter()
+            .filter_map(|address| decode::address(address, uptime))
+            .collect(),
     })
 }

@@ -43,7 +43,11 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn of(pair: &'a VethPair) -> Self {
-        Self { tool: "mend-veth", action: pair.action(), pair }
+        Self {
+            tool: "mend-veth",
+            action: pair.action(),
+            pair,
+        }
     }
 }
 
@@ -77,7 +81,11 @@ fn confirm<'l>(
     outcomes: &mut Outcomes,
 ) -> Vec<Confirmed<'l, VethPair>> {
     let looks = looks_again(again, policy);
-    let mut now: HashMap<u32, _> = looks.ours.into_iter().map(|look| (look.subject.ifindex, look)).collect();
+    let mut now: HashMap<u32, _> = looks
+        .ours
+        .into_iter()
+        .map(|look| (look.subject.ifindex, look))
+        .collect();
     let mut confirmed = Vec::with_capacity(orphans.len());
     for orphan in orphans {
         let identity = orphan.subject().identity();
@@ -99,7 +107,9 @@ fn release_all<'l>(
     tools: &mut Tools<'_>,
     outcomes: &mut Outcomes,
 ) -> Result<Vec<Confirmed<'l, VethPair>>, Error> {
-    tools.journal.append_all(confirmed.iter().map(|proof| Entry::of(proof.subject())))?;
+    tools
+        .journal
+        .append_all(confirmed.iter().map(|proof| Entry::of(proof.subject())))?;
     let mut left = Vec::with_capacity(confirmed.len());
     for proof in confirmed {
         let identity = proof.subject().identity();
@@ -157,7 +167,11 @@ async fn unplug_all(
     }
     let identities: Vec<_> = left.iter().map(|proof| proof.subject().identity()).collect();
     if tools.stop.load(Ordering::Relaxed) {
-        outcomes.extend(identities.into_iter().map(|identity| (identity, Outcome::NotTried)));
+        outcomes.extend(
+            identities
+                .into_iter()
+                .map(|identity| (identity, Outcome::NotTried)),
+        );
         return Ok(());
     }
     let done = unplug(left).await?.into_iter().map(|result| match result {

@@ -32,13 +32,21 @@ pub fn apply(
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Thread)
 }
 
 /// A tokio runtime must not start inside another one; on a thread of its own it may.
 fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().name("veth".into()).spawn_scoped(scope, work).map_err(Error::Thread)?;
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let worker = std::thread::Builder::new()
+            .name("veth".into())
+            .spawn_scoped(scope, work)
+            .map_err(Error::Thread)?;
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -33,7 +33,15 @@ impl Sources {
     }
 
     pub(crate) fn all(&self) -> [&Source; 7] {
-        [&self.leads_to, &self.points_back, &self.processes, &self.open_files, &self.mounts, &self.plugins, &self.age]
+        [
+            &self.leads_to,
+            &self.points_back,
+            &self.processes,
+            &self.open_files,
+            &self.mounts,
+            &self.plugins,
+            &self.age,
+        ]
     }
 }
 
@@ -42,8 +50,14 @@ pub(crate) fn of(scene: &Scene<'_>, link: &Link, pair: &VethPair, leads: &Leads<
     let sources = &scene.sources;
     let mut said = runtimes(scene, pair);
     said.push(Evidence::new(&sources.leads_to, leads_to(leads)));
-    said.push(Evidence::new(&sources.points_back, points_back(link, pair, leads)));
-    said.push(Evidence::new(&sources.processes, set_aside(scene, processes(scene, pair))));
+    said.push(Evidence::new(
+        &sources.points_back,
+        points_back(link, pair, leads),
+    ));
+    said.push(Evidence::new(
+        &sources.processes,
+        set_aside(scene, processes(scene, pair)),
+    ));
     said.push(Evidence::new(&sources.open_files, open_files(scene, pair)));
     said.push(Evidence::new(&sources.mounts, mounts_elsewhere(scene, pair)));
     said.push(Evidence::new(&sources.plugins, plugins(scene, pair)));
@@ -53,7 +67,12 @@ pub(crate) fn of(scene: &Scene<'_>, link: &Link, pair: &VethPair, leads: &Leads<
 
 fn runtimes(scene: &Scene<'_>, pair: &VethPair) -> Vec<Evidence> {
     let Some(netns) = pair.netns else {
-        let nowhere = |source| Evidence::new(source, Claim::unknown("cannot be asked: nobody knows the netns of this pair"));
+        let nowhere = |source| {
+            Evidence::new(
+                source,
+                Claim::unknown("cannot be asked: nobody knows the netns of this pair"),
+            )
+        };
         return scene.index.required().iter().map(nowhere).collect();
     };
     let paths: Vec<_> = pair.mounts().collect();
@@ -67,8 +86,10 @@ fn runtimes(scene: &Scene<'_>, pair: &VethPair) -> Vec<Evidence> {
 /// With `--cut-running`, what runs in the namespace is shown and does not count.
 fn set_aside(scene: &Scene<'_>, claim: Claim) -> Claim {
     match claim {
-        Claim::InUse(detail) if scene.policy.cut_running => Claim::absent(format!("set aside by --cut-running: {detail}")),
-        other => other,
+        Claim::InUse(ref detail) if scene.policy.cut_running => {
+            Claim::absent(format!("set aside by --cut-running: {detail}"))
+        }
+        Claim::InUse(_) | Claim::Absent(_) | Claim::Unknown(_) => claim,
     }
 }
 
@@ -110,8 +131,12 @@ fn processes(scene: &Scene<'_>, pair: &VethPair) -> Claim {
     let first = living.next();
     let more = living.count();
     match first {
-        Some(first) if more > 0 => Claim::in_use(format!("{first} and {more} more live in this netns; mend-sandboxes ends such sandboxes")),
-        Some(first) => Claim::in_use(format!("{first} lives in this netns; mend-sandboxes ends such sandboxes")),
+        Some(first) if more > 0 => Claim::in_use(format!(
+            "{first} and {more} more live in this netns; mend-sandboxes ends such sandboxes"
+        )),
+        Some(first) => Claim::in_use(format!(
+            "{first} lives in this netns; mend-sandboxes ends such sandboxes"
+        )),
         None => whole_census(scene, pair, "none in this netns"),
     }
 }
@@ -123,17 +148,24 @@ fn open_files(scene: &Scene<'_>, pair: &VethPair) -> Claim {
         )),
         Holder::Process { .. } | Holder::Thread { .. } | Holder::Mount { .. } | Holder::ForeignMount { .. } => None,
     });
-    open.map_or_else(|| whole_census(scene, pair, "nobody has this netns open"), Claim::in_use)
+    open.map_or_else(
+        || whole_census(scene, pair, "nobody has this netns open"),
+        Claim::in_use,
+    )
 }
 
 fn mounts_elsewhere(scene: &Scene<'_>, pair: &VethPair) -> Claim {
     let foreign = pair.holders.iter().find_map(|holder| match holder {
-        Holder::ForeignMount { pid, path } => {
-            Some(format!("it is mounted at {}, in the mount namespace of process {pid} only", path.display()))
-        }
+        Holder::ForeignMount { pid, path } => Some(format!(
+            "it is mounted at {}, in the mount namespace of process {pid} only",
+            path.display()
+        )),
         Holder::Process { .. } | Holder::Thread { .. } | Holder::Mount { .. } | Holder::Fd { .. } => None,
     });
-    foreign.map_or_else(|| whole_census(scene, pair, "mounted in no other mount namespace alone"), Claim::in_use)
+    foreign.map_or_else(
+        || whole_census(scene, pair, "mounted in no other mount namespace alone"),
+        Claim::in_use,
+    )
 }
 
 /// Nobody holds it, if everybody could be looked at.
@@ -148,8 +180,14 @@ fn whole_census(scene: &Scene<'_>, pair: &VethPair, nobody: &'static str) -> Cla
 fn plugins(scene: &Scene<'_>, pair: &VethPair) -> Claim {
     for process in &scene.survey.census.processes {
         let Some(call) = &process.cni else { continue };
-        if pair.mounts().any(|path| crate::scene::same_path(path, &call.netns)) {
-            return Claim::in_use(format!("process {} ({}) is at CNI {} for this netns", process.pid, process.comm, call.command));
+        if pair
+            .mounts()
+            .any(|path| crate::scene::same_path(path, &call.netns))
+        {
+            return Claim::in_use(format!(
+                "process {} ({}) is at CNI {} for this netns",
+                process.pid, process.comm, call.command
+            ));
         }
     }
     whole_census(scene, pair, "none at work for this netns")
@@ -160,8 +198,13 @@ fn age(scene: &Scene<'_>, pair: &VethPair) -> Claim {
     let words = Spoken(grace);
     match pair.age {
         Some(age) if age >= grace => Claim::absent(format!("older than the grace of {words}")),
-        Some(age) => Claim::unknown(format!("{} old, which is within the grace of {words}; see --grace", Spoken(age))),
+        Some(age) => Claim::unknown(format!(
+            "{} old, which is within the grace of {words}; see --grace",
+            Spoken(age)
+        )),
         None if grace == 0 => Claim::absent("no grace is asked for"),
-        None => Claim::unknown("nothing tells its age, and this is its first sighting; it counts from now on"),
+        None => {
+            Claim::unknown("nothing tells its age, and this is its first sighting; it counts from now on")
+        }
     }
 }

@@ -21,7 +21,10 @@ pub struct Policy {
 impl Default for Policy {
     /// Ten minutes; nothing is cut.
     fn default() -> Self {
-        Self { grace: Duration::from_secs(600), cut_running: false }
+        Self {
+            grace: Duration::from_secs(600),
+            cut_running: false,
+        }
     }
 }
 
@@ -51,15 +54,24 @@ pub fn plan(first: &Survey, second: &Survey, policy: &Policy) -> Plan<VethPair> 
         .looks()
         .ours
         .into_iter()
-        .filter(|look| !look.evidence.iter().any(|evidence| matches!(evidence.claim, Claim::InUse(_))))
+        .filter(|look| {
+            !look
+                .evidence
+                .iter()
+                .any(|evidence| matches!(evidence.claim, Claim::InUse(_)))
+        })
         .map(|look| look.subject.identity())
         .collect();
     let mut looks = Scene::of(second, policy).looks();
     looks.required.push(first_look());
-    let foreign = looks.foreign.into_iter().map(|(pair, reason)| Verdict::foreign(pair, reason));
+    let foreign = looks
+        .foreign
+        .into_iter()
+        .map(|(pair, reason)| Verdict::foreign(pair, reason));
     let ours = looks.ours.into_iter().map(|mut look| {
         let seen = earlier.contains(&look.subject.identity());
-        look.evidence.push(Evidence::new(&first_look(), first_claim(seen)));
+        look.evidence
+            .push(Evidence::new(&first_look(), first_claim(seen)));
         judge(look.subject, &looks.required, look.evidence)
     });
     let mut verdicts: Vec<_> = ours.chain(foreign).collect();
@@ -81,7 +93,10 @@ pub(crate) fn looks_again(survey: &Survey, policy: &Policy) -> Looks {
     let mut looks = Scene::of(survey, policy).looks();
     looks.required.push(first_look());
     for look in &mut looks.ours {
-        look.evidence.push(Evidence::new(&first_look(), Claim::absent("it was planned as an orphan")));
+        look.evidence.push(Evidence::new(
+            &first_look(),
+            Claim::absent("it was planned as an orphan"),
+        ));
     }
     looks
 }
@@ -89,11 +104,22 @@ pub(crate) fn looks_again(survey: &Survey, policy: &Policy) -> Looks {
 /// The keys of all pairs that carry no time of their own.
 pub(crate) fn ageless(survey: &Survey) -> Vec<String> {
     let looks = Scene::of(survey, &Policy::default()).looks();
-    looks.ours.into_iter().filter(|look| look.subject.age.is_none()).map(|look| sighting_key(&look.subject)).collect()
+    looks
+        .ours
+        .into_iter()
+        .filter(|look| look.subject.age.is_none())
+        .map(|look| sighting_key(&look.subject))
+        .collect()
 }
 
 /// The name under which a pair's first sighting is kept.
 pub(crate) fn sighting_key(pair: &VethPair) -> String {
     let netns = pair.netns.map(|netns| netns.to_string());
-    format!("veth {} {} {} {}", pair.ifindex, pair.name, pair.mac, netns.unwrap_or_default())
+    format!(
+        "veth {} {} {} {}",
+        pair.ifindex,
+        pair.name,
+        pair.mac,
+        netns.unwrap_or_default()
+    )
 }

@@ -44,7 +44,11 @@ impl VethPair {
 
     /// True if mounts on this host are all that keeps the namespace alive, as far as can be seen.
     pub fn held_by_mounts_only(&self) -> bool {
-        !self.holders.is_empty() && self.holders.iter().all(|holder| matches!(holder, Holder::Mount { .. }))
+        !self.holders.is_empty()
+            && self
+                .holders
+                .iter()
+                .all(|holder| matches!(holder, Holder::Mount { .. }))
     }
 }
 
@@ -52,7 +56,9 @@ impl VethPair {
 pub(crate) fn mounts(holders: &[Holder]) -> impl Iterator<Item = &Path> {
     holders.iter().filter_map(|holder| match holder {
         Holder::Mount { path } => Some(path.as_path()),
-        Holder::Process { .. } | Holder::Thread { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => None,
+        Holder::Process { .. } | Holder::Thread { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => {
+            None
+        }
     })
 }
 
@@ -120,7 +126,10 @@ impl Subject for VethPair {
 /// (`RandomVethName` in containernetworking/plugins, pkg/ip/link_linux.go). Docker's has seven.
 pub fn is_cni_name(name: &str) -> bool {
     name.strip_prefix("veth").is_some_and(|rest| {
-        rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        rest.len() == 8
+            && rest
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     })
 }
 
@@ -131,7 +140,15 @@ mod tests {
     #[test]
     fn only_the_name_form_of_the_plugins_is_ours() {
         assert!(is_cni_name("veth7817d4e7"));
-        for other in ["veth7817d4e", "veth7817D4E7", "vethwepl1234", "ve-web", "veth0", "cali12345678", "veth7817d4e70"] {
+        for other in [
+            "veth7817d4e",
+            "veth7817D4E7",
+            "vethwepl1234",
+            "ve-web",
+            "veth0",
+            "cali12345678",
+            "veth7817d4e70",
+        ] {
             assert!(!is_cni_name(other), "{other}");
         }
     }

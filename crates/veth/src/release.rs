@@ -1,5 +1,6 @@
 //! Releasing a network namespace that only its mounts keep alive.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -7,16 +8,18 @@ use nodemend_evidence::Confirmed;
 use nodemend_hostfs::FileId;
 use nodemend_procns::NetnsId;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::error::Error;
 use crate::pair::VethPair;
 
-/// Unmounts and removes each file that the namespace of a confirmed pair is mounted on. The kernel then ends the
-/// namespace, and the pair goes with it, some time later.
+/// Removes each file that the namespace of a confirmed pair is mounted on, and with it the mounts. The kernel then
+/// ends the namespace, and the pair goes with it, some time later.
 ///
-/// The order is that of `ip netns del`: a lazy unmount here, then the unlink, which detaches the copies that other
-/// mount namespaces have of this mount.
+/// Where the kernel allows it, a file goes in one step ([`crate::private`]): a run that is killed leaves it whole or
+/// not at all. Elsewhere the order is that of `ip netns del`: a lazy unmount here, then the unlink, which detaches the
+/// copies that other mount namespaces have of this mount.
 ///
 /// # Errors
 /// At the first file that is not the namespace that was judged, or that cannot be released. Those before it are
@@ -24,30 +27,49 @@ use crate::pair::VethPair;
 pub(crate) fn release(confirmed: &Confirmed<'_, VethPair>) -> Result<(), Error> {
     let pair = confirmed.subject();
     let Some(netns) = pair.netns else { return Ok(()) };
-    pair.mounts().try_for_each(|path| release_file(path, netns))
+    // One path twice: a copy of the mount is hidden below another one.
+    let mut done = HashSet::new();
+    pair.mounts().filter(|path| done.insert(path.to_path_buf())).try_for_each(|path| release_file(path, netns))
 }
 
 fn release_file(path: &Path, netns: NetnsId) -> Result<(), Error> {
+    let stat = rustix::fs::lstat(path).map_err(failed("stat", path))?;
+    if FileId::from(&stat) != netns {
+        return Err(not_the_same(path, "another thing is mounted there now"));
+    }
+    if crate::private::remove(path, netns)? { Ok(()) } else { in_two_steps(path, netns) }
+}
+
+fn in_two_steps(path: &Path, netns: NetnsId) -> Result<(), Error> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::NotTheSame { path: path.to_owned(), reason: "it has no parent directory".to_owned() });
+        return Err(not_the_same(path, "it has no parent directory"));
     };
-    let failed = |what| move |errno: rustix::io::Errno| Error::Release { what, path: path.to_owned(), source: errno.into() };
     let parent: OwnedFd = rustix::fs::openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed("open its directory"))?;
+        .map_err(failed("open its directory", path))?;
 
     // The same namespace may be mounted on one path more than once; each unmount uncovers the next.
-    let mut stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("stat"))?;
-    if FileId::from(&stat) != netns {
-        return Err(Error::NotTheSame { path: path.to_owned(), reason: "another thing is mounted there now".to_owned() });
-    }
+    let look = || rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("stat", path));
+    let mut stat = look()?;
     while FileId::from(&stat) == netns {
-        unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(failed("unmount"))?;
-        stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("stat"))?;
+        unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(failed("unmount", path))?;
+        stat = look()?;
     }
-    // What is uncovered is the empty file that the mount needed. Anything else is not ours to remove.
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size != 0 {
-        let reason = "what was below the mount is not an empty file".to_owned();
-        return Err(Error::NotTheSame { path: path.to_owned(), reason });
+    if !is_mountpoint_file(&stat) {
+        return Err(not_the_same(path, "what was below the mount is not an empty file"));
     }
-    rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(failed("remove"))
+    rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(failed("remove", path))
+}
+
+/// True for the empty file that a namespace's mount needs. Anything else is not ours to remove.
+pub(crate) fn is_mountpoint_file(stat: &rustix::fs::Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
+}
+
+pub(crate) fn not_the_same(path: &Path, reason: &str) -> Error {
+    Error::NotTheSame { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+pub(crate) fn failed(what: &'static str, path: &Path) -> impl FnOnce(Errno) -> Error {
+    let path = path.to_owned();
+    move |errno| Error::Release { what, path, source: errno.into() }
 }

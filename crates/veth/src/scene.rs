@@ -29,7 +29,9 @@ impl<'a> Room<'a> {
     /// The link in this room whose other end is the host's link with that index.
     pub(crate) fn inner_end(&self, ifindex: u32) -> Option<&'a Link> {
         self.host_nsid?;
-        self.links.iter().find(|link| link.peer == Some(ifindex) && link.peer_nsid == self.host_nsid)
+        self.links
+            .iter()
+            .find(|link| link.peer == Some(ifindex) && link.peer_nsid == self.host_nsid)
     }
 }
 
@@ -61,8 +63,19 @@ impl<'a> Scene<'a> {
         let mut unread = Vec::new();
         for view in &survey.views {
             match &view.seen {
-                Seen::Inside { nsid, host_nsid, links, addresses } => {
-                    let room = Room { id: view.netns, nsid: *nsid, host_nsid: *host_nsid, links, addresses };
+                Seen::Inside {
+                    nsid,
+                    host_nsid,
+                    links,
+                    addresses,
+                } => {
+                    let room = Room {
+                        id: view.netns,
+                        nsid: *nsid,
+                        host_nsid: *host_nsid,
+                        links,
+                        addresses,
+                    };
                     if view.netns == survey.census.host {
                         host = Some(room);
                     } else if let Some(nsid) = room.nsid {
@@ -73,7 +86,12 @@ impl<'a> Scene<'a> {
                 Seen::Ended => {}
             }
         }
-        let namespaces: HashMap<_, _> = survey.census.namespaces.iter().map(|netns| (netns.id, netns)).collect();
+        let namespaces: HashMap<_, _> = survey
+            .census
+            .namespaces
+            .iter()
+            .map(|netns| (netns.id, netns))
+            .collect();
         let ties = ties(survey);
         Self {
             survey,
@@ -90,13 +108,25 @@ impl<'a> Scene<'a> {
 
     /// Everything that this survey says of each veth of the host.
     pub(crate) fn looks(&self) -> Looks {
-        let mut looks = Looks { required: self.required(), ours: Vec::new(), foreign: Vec::new() };
-        for link in self.host.iter().flat_map(|host| host.links).filter(|link| link.kind.as_deref() == Some("veth")) {
+        let mut looks = Looks {
+            required: self.required(),
+            ours: Vec::new(),
+            foreign: Vec::new(),
+        };
+        for link in self
+            .host
+            .iter()
+            .flat_map(|host| host.links)
+            .filter(|link| link.kind.as_deref() == Some("veth"))
+        {
             let leads = self.leads(link);
             let pair = self.pair(link, &leads);
             match self.foreign(link) {
                 Some(reason) => looks.foreign.push((pair, reason)),
-                None => looks.ours.push(Look { evidence: claims::of(self, link, &pair, &leads), subject: pair }),
+                None => looks.ours.push(Look {
+                    evidence: claims::of(self, link, &pair, &leads),
+                    subject: pair,
+                }),
             }
         }
         looks
@@ -104,7 +134,14 @@ impl<'a> Scene<'a> {
 
     fn required(&self) -> Vec<Source> {
         let own = self.sources.all().into_iter().cloned();
-        own.chain(self.index.required().iter().filter(|source| !self.is_cut(source)).cloned()).collect()
+        own.chain(
+            self.index
+                .required()
+                .iter()
+                .filter(|source| !self.is_cut(source))
+                .cloned(),
+        )
+        .collect()
     }
 
     /// With `--cut-running`, what still runs does not speak for itself: only the runtimes' records count.
@@ -132,7 +169,9 @@ impl<'a> Scene<'a> {
             Some(bridge) if !self.bridges.contains(bridge.name.as_str()) => {
                 Some("its bridge is none of this node's CNI configurations'")
             }
-            Some(bridge) if bridge.kind.as_deref() != Some("bridge") => Some("what it is part of is not a bridge"),
+            Some(bridge) if bridge.kind.as_deref() != Some("bridge") => {
+                Some("what it is part of is not a bridge")
+            }
             Some(_) => None,
         }
     }
@@ -140,7 +179,9 @@ impl<'a> Scene<'a> {
     fn is_loop(&self, link: &Link) -> bool {
         link.peer_nsid.is_none()
             && self.host.iter().flat_map(|host| host.links).any(|other| {
-                Some(other.ifindex) == link.peer && other.peer == Some(link.ifindex) && other.peer_nsid.is_none()
+                Some(other.ifindex) == link.peer
+                    && other.peer == Some(link.ifindex)
+                    && other.peer_nsid.is_none()
             })
     }
 
@@ -152,7 +193,9 @@ impl<'a> Scene<'a> {
     /// The first proof: the kernel's id for the peer's namespace, and the namespace that has this id.
     pub(crate) fn leads(&self, link: &Link) -> Leads<'a> {
         let Some(nsid) = link.peer_nsid else {
-            return Leads::Nowhere("this kernel does not tell where a pair leads (it can from Linux 4.0 on)".to_owned());
+            return Leads::Nowhere(
+                "this kernel does not tell where a pair leads (it can from Linux 4.0 on)".to_owned(),
+            );
         };
         match self.rooms.get(&nsid) {
             Some(room) => Leads::Into(*room),
@@ -185,9 +228,13 @@ impl<'a> Scene<'a> {
     fn pair(&self, link: &Link, leads: &Leads<'a>) -> VethPair {
         let (netns, inner) = match leads {
             Leads::Into(room) => (Some(room.id), room.inner_end(link.ifindex)),
-            Leads::Nowhere(_) => self.points_here(link).map_or((None, None), |(id, inner)| (Some(id), Some(inner))),
+            Leads::Nowhere(_) => self
+                .points_here(link)
+                .map_or((None, None), |(id, inner)| (Some(id), Some(inner))),
         };
-        let holders = netns.and_then(|id| self.namespaces.get(&id)).map(|netns| netns.holders.clone());
+        let holders = netns
+            .and_then(|id| self.namespaces.get(&id))
+            .map(|netns| netns.holders.clone());
         let mut pair = VethPair {
             ifindex: link.ifindex,
             name: link.name.clone(),
@@ -208,14 +255,23 @@ impl<'a> Scene<'a> {
 
     /// Seconds since the newest sign of life of a pair.
     fn age(&self, link: &Link, leads: &Leads<'a>, pair: &VethPair) -> Option<u64> {
-        let host = self.host.iter().flat_map(|host| host.addresses).filter(|address| address.ifindex == link.ifindex);
+        let host = self
+            .host
+            .iter()
+            .flat_map(|host| host.addresses)
+            .filter(|address| address.ifindex == link.ifindex);
         let inner: &[Address] = match leads {
             Leads::Into(room) => room.addresses,
             Leads::Nowhere(_) => &[],
         };
         let configured = host.chain(inner).filter_map(|address| address.age);
         let now = self.survey.moment.unix;
-        let cached = self.survey.cache.iter().filter(|entry| is_of(entry, pair)).map(|entry| now.saturating_sub(entry.mtime));
+        let cached = self
+            .survey
+            .cache
+            .iter()
+            .filter(|entry| is_of(entry, pair))
+            .map(|entry| now.saturating_sub(entry.mtime));
         configured.chain(cached).min().or_else(|| self.first_seen(pair))
     }
 
@@ -237,8 +293,17 @@ fn ties(survey: &Survey) -> Vec<(String, NetnsId)> {
         .iter()
         .flat_map(|netns| mounts(&netns.holders).map(move |path| (path, netns.id)))
         .collect();
-    let of = |path: &Path| mounted.get(path).or_else(|| mounted.get(in_run(path).as_path())).copied();
-    survey.cache.iter().filter_map(|entry| Some((entry.container_id.clone(), of(&entry.netns)?))).collect()
+    let of = |path: &Path| {
+        mounted
+            .get(path)
+            .or_else(|| mounted.get(in_run(path).as_path()))
+            .copied()
+    };
+    survey
+        .cache
+        .iter()
+        .filter_map(|entry| Some((entry.container_id.clone(), of(&entry.netns)?)))
+        .collect()
 }
 
 pub(crate) fn same_path(a: &Path, b: &Path) -> bool {
@@ -247,7 +312,8 @@ pub(crate) fn same_path(a: &Path, b: &Path) -> bool {
 
 /// /var/run is a link to /run; runtimes write either.
 fn in_run(path: &Path) -> PathBuf {
-    path.strip_prefix("/var/run").map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
+    path.strip_prefix("/var/run")
+        .map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
 }
 
 /// How many sandboxes with a network of their own the node's sources know: the owners that pairs should have.
@@ -258,5 +324,9 @@ pub fn live_sandboxes(survey: &Survey) -> usize {
 /// The sources that did not answer, each as a sentence: while there is one, nothing is an orphan.
 pub fn silent(survey: &Survey) -> Vec<String> {
     let index = Index::new(&survey.knowledge, &survey.census, &ties(survey));
-    index.silent().into_iter().chain(survey.census.unread.first().cloned()).collect()
+    index
+        .silent()
+        .into_iter()
+        .chain(survey.census.unread.first().cloned())
+        .collect()
 }

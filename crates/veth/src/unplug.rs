@@ -40,14 +40,19 @@ pub(crate) async fn unplug(confirmed: Vec<Confirmed<'_, VethPair>>) -> Result<Ou
 
 /// Gives nothing if the pairs cannot be removed as a group; then they are as they were before.
 async fn by_group(links: &Links, pairs: &[&VethPair]) -> Result<Option<()>, Error> {
-    let Some(group) = unused_group(&host_links()?) else { return Ok(None) };
+    let Some(group) = unused_group(&host_links()?) else {
+        return Ok(None);
+    };
     for pair in pairs {
         if links.set_group(pair.ifindex, group).await.is_err() {
             return ungroup(links, pairs).await;
         }
     }
     // A group goes whole, so nothing else may have slipped into it, and each must still be itself.
-    let expected: HashSet<_> = pairs.iter().map(|pair| (pair.ifindex, &*pair.name, &*pair.mac)).collect();
+    let expected: HashSet<_> = pairs
+        .iter()
+        .map(|pair| (pair.ifindex, &*pair.name, &*pair.mac))
+        .collect();
     let now = host_links()?;
     let found: HashSet<_> = now.iter().filter(|link| link.group == group).map(key).collect();
     if found != expected || links.delete_group(group).await.is_err() {
@@ -75,8 +80,14 @@ fn key(link: &Link) -> (u32, &str, &str) {
 
 async fn one(links: &Links, pair: &VethPair) -> Result<(), String> {
     let now = host_links().map_err(|error| error.to_string())?;
-    if !now.iter().any(|link| key(link) == (pair.ifindex, &*pair.name, &*pair.mac)) {
+    if !now
+        .iter()
+        .any(|link| key(link) == (pair.ifindex, &*pair.name, &*pair.mac))
+    {
         return Err("it is not the same link any more; it was left alone".to_owned());
     }
-    links.delete(pair.ifindex).await.map_err(|error| error.to_string())
+    links
+        .delete(pair.ifindex)
+        .await
+        .map_err(|error| error.to_string())
 }

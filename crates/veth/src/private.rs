@@ -1,0 +1,97 @@
+//! Removing a netns file in one step, with what is mounted on it.
+//!
+//! The kernel refuses to remove a file on which something is mounted in the caller's mount namespace. In any other
+//! mount namespace it does remove it, and in the same call takes off what is mounted on it everywhere (Linux 3.18 and
+//! later). So the file is uncovered in a private mount namespace, which ends with its thread, and removed from there.
+//!
+//! - A run that is killed leaves the file with its mounts, or neither: never a file that tells nothing any more.
+//! - Mounts go that no path leads to. The first `ip netns add` of a boot binds /run/netns onto itself: what a runtime
+//!   had mounted there before is copied into the new mount, and the originals stay below it and keep the namespace.
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nodemend_hostfs::FileId;
+use nodemend_hostfs::mountinfo::{self, Mount};
+use nodemend_procns::NetnsId;
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::release::{failed, is_mountpoint_file, not_the_same};
+
+/// No path has as many mounts on top of each other; a loop must end.
+const MOST: usize = 64;
+
+/// Removes `path`, an empty file on which nothing but this namespace is mounted. False if it cannot be done here:
+/// an older kernel, or no right to make a mount namespace. Then nothing was changed.
+pub(crate) fn remove(path: &Path, netns: NetnsId) -> Result<bool, Error> {
+    std::thread::scope(|scope| {
+        let worker = std::thread::Builder::new().name("private mounts".into());
+        let worker = worker.spawn_scoped(scope, || privately(path, netns)).map_err(Error::Thread)?;
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn privately(path: &Path, netns: NetnsId) -> Result<bool, Error> {
+    let none = None::<&Path>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let alone = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, Path::new("/"), none, private, none));
+    if alone.is_err() {
+        return Ok(false);
+    }
+    uncover(path, netns)?;
+    match rustix::fs::unlink(path) {
+        Ok(()) => Ok(true),
+        Err(Errno::BUSY) => Ok(false),
+        Err(errno) => Err(failed("remove", path)(errno)),
+    }
+}
+
+/// Takes off, in this thread's mount namespace, whatever is mounted on `path`, and what hides that. What then stands
+/// there must be the file that stood there all along.
+fn uncover(path: &Path, netns: NetnsId) -> Result<(), Error> {
+    let mut file = None;
+    for _ in 0..MOST {
+        let mounts = mounts()?;
+        let mut here = mounts.iter().filter(|mount| mount.mountpoint == path).peekable();
+        let last = here.peek().is_none();
+        // Removing the file takes everything off it, so nobody else's may be among it.
+        if here.any(|mount| mount.netns_inode() != Some(netns.ino)) {
+            return Err(not_the_same(path, "another thing is mounted there as well, out of sight"));
+        }
+        let stat = rustix::fs::lstat(path).map_err(failed("stat", path))?;
+        let id = FileId::from(&stat);
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        if id == netns {
+            umount2(path, flags).map_err(|errno| failed("unmount", path)(in_rustix(errno)))?;
+            continue;
+        }
+        if !is_mountpoint_file(&stat) || *file.get_or_insert(id) != id {
+            return Err(not_the_same(path, "what was below the mount is not an empty file"));
+        }
+        if last {
+            return Ok(());
+        }
+        let Some(cover) = cover_of(path, &mounts) else { break };
+        umount2(&cover, flags).map_err(|errno| failed("uncover", &cover)(in_rustix(errno)))?;
+    }
+    Err(not_the_same(path, "what is mounted there cannot be uncovered"))
+}
+
+/// The innermost mount above `path`: what hides a mount on it.
+fn cover_of(path: &Path, mounts: &[Mount]) -> Option<PathBuf> {
+    let above = mounts.iter().map(|mount| mount.mountpoint.as_path()).filter(|point| path.starts_with(point));
+    let above = above.filter(|point| *point != path && *point != Path::new("/"));
+    above.max_by_key(|point| point.components().count()).map(Path::to_owned)
+}
+
+fn mounts() -> Result<Vec<Mount>, Error> {
+    let table = Path::new("/proc/thread-self/mountinfo");
+    let read = |source| Error::Release { what: "read", path: table.to_owned(), source };
+    Ok(mountinfo::parse(&std::fs::read(table).map_err(read)?)?)
+}
+
+fn in_rustix(errno: nix::Error) -> Errno {
+    Errno::from_raw_os_error(errno as i32)
+}
