@@ -5,7 +5,9 @@ mod crowd;
 mod foreign;
 mod forgotten;
 mod holders;
+mod host_network;
 mod in_flight;
+mod pairs;
 mod reservations;
 
 pub use crowd::Crowd;

@@ -69,7 +69,11 @@ pub fn run(way: Hold, netns: &Path) -> Result<()> {
             idle(())
         }
         Hold::Fd => idle(target),
-        Hold::Socket => idle(socket_made_in(&target)?),
+        Hold::Socket => {
+            let socket = socket_made_in(&target)?;
+            drop(target);
+            idle(socket)
+        }
         Hold::Mount => {
             drop(target);
             mount_elsewhere(netns)?;

@@ -4,8 +4,10 @@ mod fingerprint;
 mod report;
 mod run;
 mod scene;
+mod terminal;
 
 pub use fingerprint::Fingerprint;
 pub use report::{Evidence, Item, Report};
 pub use run::{Ran, outside};
 pub use scene::{Scene, engine_under_test, soon};
+pub use terminal::Terminal;
