@@ -40,11 +40,14 @@ mod tests {
             let at = |name: &str| dir.path().join(name).display().to_string();
             let config = format!(
                 "version = 2\nroot = {:?}\nstate = {:?}\n[grpc]\naddress = {:?}\n\
-                 [plugins.\"io.containerd.internal.v1.opt\"]\npath = {:?}\n",
+                 [plugins.\"io.containerd.internal.v1.opt\"]\npath = {:?}\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\".cni]\nconf_dir = {:?}\n",
                 at("root"),
                 at("state"),
                 at("state/containerd.sock"),
-                at("opt")
+                at("opt"),
+                // containerd makes this directory: the machine's own must not be it.
+                at("net.d")
             );
             std::fs::write(dir.path().join("config.toml"), config).unwrap();
             let log = std::fs::File::create(dir.path().join("log")).unwrap();
@@ -165,7 +168,7 @@ mod tests {
         let told = cni_directories(&Host::local(), &[endpoint], DEFAULT_DEADLINE).await;
         assert_eq!(
             told[0].configurations.as_deref(),
-            Some(Path::new("/etc/cni/net.d"))
+            Some(containerd.dir.path().join("net.d").as_path())
         );
         assert!(!told[0].plugins.is_empty(), "{told:?}");
 

@@ -86,6 +86,9 @@ fn build() -> Result<()> {
     }
     make_dir(Path::new(LAB_DIR))?;
     overlay("/etc").or_else(|_| copy_over("/etc"))?;
+    // The machine's own configuration is not the node's, and may be for root's eyes only.
+    make_dir(Path::new("/etc/cni"))?;
+    mount_at(Some("tmpfs"), "/etc/cni", Some("tmpfs"), plain, Some("mode=755"))?;
     // Without it the plugins go below the lab's directory: only the configuration then knows where.
     let _ = overlay("/opt")
         .and_then(|()| make_dir(Path::new(OPT_PLUGINS)))
