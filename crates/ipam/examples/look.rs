@@ -2,7 +2,7 @@
 //! directory, and prints how long each look and a plan take. Changes nothing else.
 //!
 //! `cargo run --release -p nodemend-ipam --example look [files]`
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::use_debug)]
 
 use std::error::Error;
 use std::fs;

@@ -100,7 +100,7 @@ impl Spot<'_> {
     }
 }
 
-fn owner(survey: &Survey, index: &Index, id: NetnsId, netns: Option<&Netns>) -> Owner {
+pub(crate) fn owner(survey: &Survey, index: &Index, id: NetnsId, netns: Option<&Netns>) -> Owner {
     if id == survey.census.host {
         return Owner::Host;
     }

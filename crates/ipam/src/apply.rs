@@ -10,12 +10,13 @@ use nodemend_evidence::{Confirmed, Orphan, Outcome, Subject};
 use nodemend_hostfs::{Host, HostLock, Journal, StateDir};
 use serde::Serialize;
 
+use crate::addresses::Addresses;
 use crate::error::Error;
 use crate::judge::{Policy, looks_again};
 use crate::netdir::NetDir;
 use crate::outcome::{Replayed, outcome};
 use crate::reservation::{Reservation, ReservationIdentity};
-use crate::scene::Replays;
+use crate::scene::{Replays, index};
 use crate::survey::Survey;
 use crate::undodir::{run_dir, save};
 
@@ -188,8 +189,9 @@ fn free_all(
     tools: &mut Tools<'_>,
     outcomes: &mut Outcomes,
 ) {
+    let index = index(again);
     let mut hand = Hand {
-        replays: Replays::of(again),
+        replays: Replays::of(again, &index, &Addresses::of(again, &index)),
         reserved: count(again),
         dirs: HashMap::new(),
         hung: false,
@@ -261,6 +263,9 @@ impl Hand<'_> {
         }
         if self.hung {
             return Replayed::Failed("it was not run, since one before it hung".to_owned());
+        }
+        if let Some(why) = entries.iter().find_map(|entry| self.replays.refusal(entry)) {
+            return Replayed::Failed(format!("it was not run: {why}"));
         }
         for entry in entries {
             if let Err(error) = self.replay.delete(self.host, entry, attachment) {

@@ -252,7 +252,17 @@ fn addresses(scene: &Scene<'_>, reservation: &Reservation) -> Claim {
     if let Some(spot) = spots.iter().find(|spot| *spot.owner != Owner::Nobody) {
         return Claim::in_use(format!("configured on {}", spot.told()));
     }
-    match (spots.first(), &scene.addresses.doubt) {
+    let sibling = reservation.id.as_deref().and_then(|id| scene.siblings.get(id));
+    if let Some((other, spot)) = sibling.filter(|(_, spot)| *spot.owner != Owner::Nobody) {
+        return Claim::in_use(format!(
+            "{other} of the same container is configured on {}",
+            spot.told()
+        ));
+    }
+    match (
+        spots.first().or(sibling.map(|(_, spot)| spot)),
+        &scene.addresses.doubt,
+    ) {
         (Some(spot), _) => Claim::Unknown(still_there(spot)),
         (None, Some(doubt)) => Claim::Unknown(doubt.clone()),
         (None, None) => scene.said.not_configured.clone(),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use nodemend_cni::Problem;
 use nodemend_runtime::Index;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,7 @@ pub fn findings(survey: &Survey) -> Vec<Finding> {
             findings.extend(unreserved(ip, spots, network));
         }
     }
+    findings.extend(survey.cache_problems.iter().map(unusable));
     findings.sort_unstable();
     findings
 }
@@ -77,4 +79,12 @@ fn twice(ip: IpAddr, spots: &[Spot<'_>]) -> Option<Finding> {
             second.told()
         ),
     })
+}
+
+/// A cache file without which the DEL of its attachment cannot be run again.
+fn unusable(problem: &Problem) -> Finding {
+    Finding {
+        what: "file of libcni's cache that cannot be used".to_owned(),
+        detail: format!("{}: {}", problem.path.display(), problem.reason),
+    }
 }

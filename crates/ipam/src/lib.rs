@@ -44,6 +44,7 @@ mod form;
 mod judge;
 mod netdir;
 mod networks;
+mod others;
 mod outcome;
 mod read;
 mod reservation;

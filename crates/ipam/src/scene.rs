@@ -1,6 +1,7 @@
 //! One survey, arranged for questions.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use nodemend_evidence::{Claim, Look, Source};
 use nodemend_procns::{Holder, Netns, NetnsId};
 use nodemend_runtime::Index;
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, Spot};
 use crate::claims::{self, Said, Sources};
 use crate::form::Form;
 use crate::judge::{Looks, Policy};
+use crate::others;
 use crate::reservation::{Repair, Reservation};
 use crate::survey::Survey;
 
@@ -28,15 +30,21 @@ pub(crate) struct Scene<'a> {
     pub(crate) calls: HashMap<&'a str, Claim>,
     /// What the configuration says, by directory.
     pub(crate) configured: HashMap<&'a str, Claim>,
+    /// Of a container that no runtime knows: where one of its addresses still is configured.
+    pub(crate) siblings: HashMap<&'a str, (IpAddr, Spot<'a>)>,
     replays: Replays<'a>,
     not_ours: Arc<str>,
 }
 
 /// The attachments of libcni's cache whose DEL can be run again, by network and container id.
-pub(crate) struct Replays<'a>(HashMap<(&'a str, &'a str), Vec<&'a CacheEntry>>);
+pub(crate) struct Replays<'a> {
+    of: HashMap<(&'a str, &'a str), Vec<&'a CacheEntry>>,
+    /// Those that must not be, by their cache file, with the reason.
+    refused: HashMap<&'a Path, String>,
+}
 
 impl<'a> Replays<'a> {
-    pub(crate) fn of(survey: &'a Survey) -> Self {
+    pub(crate) fn of(survey: &'a Survey, index: &Index, addresses: &Addresses<'a>) -> Self {
         let mut replays: HashMap<_, Vec<_>> = HashMap::new();
         for entry in survey.cache.iter().filter(|entry| entry.replayable) {
             replays
@@ -44,32 +52,42 @@ impl<'a> Replays<'a> {
                 .or_default()
                 .push(entry);
         }
-        Self(replays)
+        Self {
+            of: replays,
+            refused: others::refusals(survey, index, addresses),
+        }
     }
 
     /// The attachment that a reservation belongs to. A bare id does not tell its interface: then the only one.
     pub(crate) fn find(&self, reservation: &Reservation) -> Option<&'a CacheEntry> {
         let id = reservation.id.as_deref()?;
-        let entries = self.0.get(&(&*reservation.network, id))?;
+        let entries = self.of.get(&(&*reservation.network, id))?;
         match (&reservation.ifname, entries.as_slice()) {
             (Some(ifname), entries) => entries.iter().find(|entry| *entry.ifname == **ifname).copied(),
             (None, [only]) => Some(only),
             (None, _) => None,
         }
     }
+
+    /// Why the DEL of an attachment must not be repeated, although nobody holds its reservations.
+    pub(crate) fn refusal(&self, entry: &CacheEntry) -> Option<&str> {
+        self.refused.get(&*entry.path).map(String::as_str)
+    }
 }
 
 impl<'a> Scene<'a> {
     pub(crate) fn of(survey: &'a Survey, policy: &'a Policy) -> Self {
-        let index = Index::new(&survey.knowledge, &survey.census, &ties(survey));
+        let index = index(survey);
+        let addresses = Addresses::of(survey, &index);
         Self {
-            addresses: Addresses::of(survey, &index),
             calls: claims::calls(survey),
             configured: claims::configured(survey),
-            replays: Replays::of(survey),
+            siblings: others::siblings(survey, &addresses),
+            replays: Replays::of(survey, &index, &addresses),
             not_ours: "no CNI configuration of this node keeps its reservations in this directory".into(),
             said: Said::of(survey, policy),
             sources: Sources::new(),
+            addresses,
             survey,
             policy,
             index,
@@ -86,7 +104,8 @@ impl<'a> Scene<'a> {
         looks.ours.reserve(self.survey.reservations.len());
         for seen in &self.survey.reservations {
             let mut subject = seen.clone();
-            if self.replays.find(seen).is_some() {
+            let attachment = self.replays.find(seen);
+            if attachment.is_some_and(|entry| self.replays.refusal(entry).is_none()) {
                 subject.repair = Repair::Replay;
             }
             match self.foreign(seen) {
@@ -142,7 +161,7 @@ pub(crate) fn ties(survey: &Survey) -> Vec<(String, NetnsId)> {
         .collect()
 }
 
-fn mounts(netns: &Netns) -> impl Iterator<Item = &Path> {
+pub(crate) fn mounts(netns: &Netns) -> impl Iterator<Item = &Path> {
     netns.holders.iter().filter_map(|holder| match holder {
         Holder::Mount { path } => Some(path.as_path()),
         Holder::Process { .. } | Holder::Thread { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => {
@@ -152,22 +171,27 @@ fn mounts(netns: &Netns) -> impl Iterator<Item = &Path> {
 }
 
 /// /var/run is a link to /run; runtimes write either.
-fn in_run(path: &Path) -> PathBuf {
+pub(crate) fn in_run(path: &Path) -> PathBuf {
     path.strip_prefix("/var/run")
         .map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
 }
 
 /// How many sandboxes with a network of their own the node's sources know: the owners that addresses should have.
 pub fn live_sandboxes(survey: &Survey) -> usize {
-    Index::new(&survey.knowledge, &survey.census, &ties(survey)).live_sandboxes()
+    index(survey).live_sandboxes()
 }
 
 /// The sources that did not answer, each as a sentence: while there is one, nothing is an orphan.
 pub fn silent(survey: &Survey) -> Vec<String> {
-    let index = Index::new(&survey.knowledge, &survey.census, &ties(survey));
+    let index = index(survey);
     index
         .silent()
         .into_iter()
         .chain(survey.census.unread.first().cloned())
         .collect()
+}
+
+/// What the runtimes said, arranged, with what libcni's cache ties to it.
+pub(crate) fn index(survey: &Survey) -> Index {
+    Index::new(&survey.knowledge, &survey.census, &ties(survey))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nodemend_cni::{CacheEntry, Configurations};
+use nodemend_cni::{Cache, CacheEntry, Configurations, Problem};
 use nodemend_evidence::Source;
 use nodemend_hostfs::{BootClock, Host, Moment};
 use nodemend_procns::Census;
@@ -34,6 +34,9 @@ pub struct Survey {
     pub configurations: Configurations,
     /// libcni's cache: what the plugins were called with.
     pub cache: Vec<CacheEntry>,
+    /// Files of the cache that could not be read or understood: the DEL of their attachments cannot be run again.
+    #[serde(default)]
+    pub cache_problems: Vec<Problem>,
     /// Every directory of reservations.
     pub networks: Vec<NetworkDir>,
     /// Every file in them. They are read before anybody is asked about them: an address that is taken later is no
@@ -82,7 +85,10 @@ pub async fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Erro
         host.open_dir(Path::new("/"))?;
     }
     let configurations = nodemend_cni::configurations(host, &options.conf_dir);
-    let cache = nodemend_cni::cache(host).entries;
+    let Cache {
+        entries: cache,
+        problems: cache_problems,
+    } = nodemend_cni::cache(host);
     let (networks, reservations) = networks::look(host, &configurations, &cache, moment.unix);
     let (census, views) = if host.is_running() {
         kernel(host)?
@@ -101,6 +107,7 @@ pub async fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Erro
         moment,
         configurations,
         cache,
+        cache_problems,
         networks,
         reservations,
         census,

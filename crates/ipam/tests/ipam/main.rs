@@ -7,6 +7,7 @@ mod attachments;
 mod forms;
 mod moves;
 mod node;
+mod others;
 mod owners;
 mod property;
 mod repair;

@@ -146,6 +146,7 @@ impl World {
                 problems: self.broken.then_some(problem).into_iter().collect(),
             },
             cache: vec![],
+            cache_problems: vec![],
             networks: vec![dir("pods", true), dir("other", false)],
             reservations: self
                 .files
@@ -168,7 +169,18 @@ impl World {
         } else {
             made.form == 2 && self.include_empty && !self.calls.iter().any(|(_, add)| *add)
         };
-        node_is_clear && nobody && made.configured && !made.young && !made.replaced && made.spot > 3
+        let same = |other: &Made| named && matches!(other.form, 0 | 1) && other.id == made.id;
+        let may_live = self
+            .files
+            .iter()
+            .any(|other| same(other) && matches!(other.spot, 2 | 3));
+        node_is_clear
+            && nobody
+            && !may_live
+            && made.configured
+            && !made.young
+            && !made.replaced
+            && made.spot > 3
     }
 }
 
