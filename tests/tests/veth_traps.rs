@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use nodemend_lab::tool::{Item, Report, Scene, Terminal, outside, soon};
+use nodemend_lab::tool::{Item, Report, Scene, Terminal, not_ready, outside, soon};
 use nodemend_lab::{Crowd, Engine, Hold, Node, Options, Sandbox};
 use serde_json::Value;
 
@@ -27,11 +27,11 @@ fn only_the_dead_go(scene: &Scene) -> Report {
     report
 }
 
-fn item(report: &Report, name: &str) -> Item {
-    report
-        .item(name)
-        .unwrap_or_else(|| panic!("{name} is not in {report:?}"))
-        .clone()
+fn item(report: &Report, name: impl ToString) -> Item {
+    let name = name.to_string();
+    let found = report.item(&name);
+    assert!(found.is_some(), "{name} is not in {report:?}");
+    found.unwrap().clone()
 }
 
 #[test]
@@ -78,19 +78,11 @@ fn t02_a_plugin_at_work_is_enough_to_keep_a_pair() {
     );
 }
 
-fn not_ready(node: &Node, pod: &Sandbox) {
-    node.kill_pause(pod).unwrap();
-    soon("NotReady", || {
-        node.list_sandboxes().unwrap().contains(&(pod.id.clone(), false))
-    })
-    .unwrap();
-}
-
 #[test]
 fn t04_a_sandbox_that_is_not_ready_keeps_its_network() {
     let scene = Scene::new(2, 1).unwrap();
     let node = &scene.node;
-    not_ready(node, &scene.live[0]);
+    not_ready(node, &scene.live[0]).unwrap();
     let report = only_the_dead_go(&scene);
     let kept = item(&report, &scene.live[0].host_veth);
     assert_eq!(kept.verdict, "live");
@@ -421,7 +413,7 @@ fn t29_namespaces_below_the_state_directory_are_judged_like_all_others() {
     let live = node.run_sandboxes(2).unwrap();
     node.end_processes(&dead).unwrap();
     // The one that is not ready has nothing but its record and its mount.
-    not_ready(&node, &live[0]);
+    not_ready(&node, &live[0]).unwrap();
     let scene = Scene { node, live, dead };
     let report = only_the_dead_go(&scene);
     assert_eq!(report.with("live"), scene.live_veths());

@@ -9,5 +9,5 @@ mod terminal;
 pub use fingerprint::Fingerprint;
 pub use report::{Evidence, Item, Report};
 pub use run::{Ran, outside};
-pub use scene::{Scene, engine_under_test, soon};
+pub use scene::{Scene, engine_under_test, not_ready, soon};
 pub use terminal::Terminal;

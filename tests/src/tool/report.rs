@@ -101,7 +101,7 @@ impl Report {
 impl Item {
     /// A link's name, a reservation's address, or the first word of the title.
     pub fn name(&self) -> String {
-        let known = ["name", "address"]
+        let known = ["name", "file"]
             .iter()
             .find_map(|key| self.subject.get(key).and_then(Value::as_str));
         known

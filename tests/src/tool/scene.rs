@@ -73,6 +73,19 @@ pub fn engine_under_test() -> Engine {
     known.unwrap_or_else(Engine::best)
 }
 
+/// Kills the pause of a sandbox, and waits until the runtime says NotReady and has let its shim go.
+///
+/// # Errors
+///
+/// [`LabError::Timeout`] when it does not.
+pub fn not_ready(node: &Node, pod: &Sandbox) -> Result<()> {
+    node.kill_pause(pod)?;
+    soon("a sandbox that is not ready", || {
+        let listed = node.list_sandboxes().unwrap_or_default();
+        listed.contains(&(pod.id.clone(), false)) && node.shims(pod).is_empty()
+    })
+}
+
 /// Waits for something to become true.
 ///
 /// # Errors
