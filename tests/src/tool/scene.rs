@@ -19,7 +19,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// With so many pods that live, and so many that are left over.
+    /// With so many pods that live, and so many that are left over. Without any of those nothing has happened to it.
     ///
     /// # Errors
     ///
@@ -36,8 +36,10 @@ impl Scene {
     pub fn on(options: Options, live: usize, dead: usize) -> Result<Scene> {
         let node = Node::start(options)?;
         let dead = node.run_sandboxes(dead)?;
-        node.wipe_metadata()?;
-        node.end_processes(&dead)?;
+        if !dead.is_empty() {
+            node.wipe_metadata()?;
+            node.end_processes(&dead)?;
+        }
         let live = (0..live)
             .map(|n| node.run_sandbox(&format!("live-{n}")))
             .collect::<Result<_>>()?;
