@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(build-essential ca-certificates containerd containernetworking-plugins iproute2 iptables iputils-ping
-  protobuf-compiler runc util-linux)
+  protobuf-compiler runc strace util-linux)
 
 missing=()
 for package in "${packages[@]}"; do

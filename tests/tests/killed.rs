@@ -20,15 +20,15 @@ fn leftovers(node: &Node, count: u32, processes: bool) {
     node.crowd(Crowd { count, processes }).unwrap();
 }
 
-/// The next run ends well, and the node is as it was before there was anything to mend.
+/// The next run ends well, and the node is as it was before there was anything to mend. A namespace that the killed run
+/// released takes the kernel a moment to end, and its pair is undecided for so long: then the run is repeated.
 fn the_next_run_finishes(node: &Node, flags: &str, clean: &Fingerprint, moment: &str) {
-    let ran = node.mend(&format!("mend-veth --apply --yes {flags}")).unwrap();
-    let report = ran.ended(0).unwrap();
-    assert_eq!(
-        report.count("undecided"),
-        0,
-        "killed {moment}, and then left open: {ran}"
-    );
+    let what = format!("killed {moment}, the next run finishes");
+    soon(&what, || {
+        let ran = node.mend(&format!("mend-veth --apply --yes {flags}")).unwrap();
+        ran.ended(0).unwrap().count("undecided") == 0
+    })
+    .unwrap();
     let changes = clean.changes(&node.fingerprint().unwrap());
     assert!(changes.is_empty(), "killed {moment}:\n{}", changes.join("\n"));
 }

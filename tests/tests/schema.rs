@@ -2,7 +2,11 @@
 //!
 //! `NODEMEND_WRITE_SCHEMAS=1 cargo test -p nodemend-lab --test schema` writes them anew. Within v1 they only grow.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap in a test's helper is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed unwrap in a test's helper is a failed test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,8 +22,16 @@ fn root() -> PathBuf {
 
 fn schemas() -> [(&'static str, &'static str, Schema); 2] {
     [
-        ("mend-veth", "veth", schema_for!(Document<nodemend_veth::VethPair, NoDetails>)),
-        ("mend-ipam", "ipam", schema_for!(Document<nodemend_ipam::Reservation, nodemend_ipam::Details>)),
+        (
+            "mend-veth",
+            "veth",
+            schema_for!(Document<nodemend_veth::VethPair, NoDetails>),
+        ),
+        (
+            "mend-ipam",
+            "ipam",
+            schema_for!(Document<nodemend_ipam::Reservation, nodemend_ipam::Details>),
+        ),
     ]
 }
 
@@ -32,7 +44,11 @@ fn the_schemas_in_docs_are_those_of_the_code() {
             std::fs::write(&path, &text).unwrap();
         }
         let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == text, "{} is not what the code says; see the head of this test", path.display());
+        assert!(
+            written == text,
+            "{} is not what the code says; see the head of this test",
+            path.display()
+        );
     }
 }
 
@@ -42,15 +58,29 @@ fn what_the_tools_print_is_as_the_schemas_say() {
         let validator = jsonschema::validator_for(schema.as_value()).unwrap();
         let recording = root().join(format!("fixtures/{fixture}-wiped.json"));
         let mut command = Command::new(workspace_binary(tool).unwrap());
-        let output = command.args(["--output", "json", "--grace", "0s", "--replay"]).arg(&recording).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = command
+            .args(["--output", "json", "--grace", "0s", "--replay"])
+            .arg(&recording)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let faults: Vec<String> = validator.iter_errors(&report).map(|fault| fault.to_string()).collect();
+        let faults: Vec<String> = validator
+            .iter_errors(&report)
+            .map(|fault| fault.to_string())
+            .collect();
         assert!(faults.is_empty(), "{tool}: {faults:?}");
         assert!(!report["items"].as_array().unwrap().is_empty());
 
         let mut wrong = report;
         wrong["items"][0]["verdict"] = "perhaps".into();
-        assert!(!validator.is_valid(&wrong), "a schema that takes anything checks nothing");
+        assert!(
+            !validator.is_valid(&wrong),
+            "a schema that takes anything checks nothing"
+        );
     }
 }

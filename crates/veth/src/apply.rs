@@ -12,7 +12,8 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::judge::{Policy, looks_again};
 use crate::pair::{VethIdentity, VethPair};
-use crate::release::release;
+use crate::private::{self, Room};
+use crate::release::{in_room, on_host};
 use crate::survey::Survey;
 use crate::unplug::unplug;
 
@@ -110,23 +111,54 @@ fn release_all<'l>(
     tools
         .journal
         .append_all(confirmed.iter().map(|proof| Entry::of(proof.subject())))?;
-    let mut left = Vec::with_capacity(confirmed.len());
-    for proof in confirmed {
-        let identity = proof.subject().identity();
-        if tools.stop.load(Ordering::Relaxed) {
-            outcomes.push((identity, Outcome::NotTried));
-            continue;
-        }
-        if !proof.subject().held_by_mounts_only() {
-            left.push(proof);
-            continue;
-        }
-        match release(&proof) {
-            Ok(()) => left.push(proof),
-            Err(error) => outcomes.push((identity, Outcome::Failed(error.to_string()))),
+    let stop = tools.stop;
+    let tried = private::within(|mut room| {
+        let one = |proof: Confirmed<'l, VethPair>| {
+            let result = release_one(&proof, room.as_mut(), stop);
+            (proof, result)
+        };
+        confirmed.into_iter().map(one).collect::<Vec<_>>()
+    })?;
+    let mut left = Vec::with_capacity(tried.len());
+    for (proof, result) in tried {
+        let result = match result {
+            Ok(Release::OnHost) if !stop.load(Ordering::Relaxed) => on_host(&proof).map(|()| Release::Done),
+            other => other,
+        };
+        match result {
+            Ok(Release::Done) => left.push(proof),
+            Ok(Release::OnHost | Release::NotTried) => {
+                outcomes.push((proof.subject().identity(), Outcome::NotTried))
+            }
+            Err(error) => outcomes.push((proof.subject().identity(), Outcome::Failed(error.to_string()))),
         }
     }
     Ok(left)
+}
+
+/// How far the release of a pair's namespace came.
+enum Release {
+    /// There was none to do, or it is done.
+    Done,
+    /// It can only be done from the host's own mount namespace.
+    OnHost,
+    /// A signal came first.
+    NotTried,
+}
+
+fn release_one(
+    proof: &Confirmed<'_, VethPair>,
+    room: Option<&mut Room>,
+    stop: &AtomicBool,
+) -> Result<Release, Error> {
+    if stop.load(Ordering::Relaxed) {
+        return Ok(Release::NotTried);
+    }
+    if !proof.subject().held_by_mounts_only() {
+        return Ok(Release::Done);
+    }
+    let done = room.map_or(Ok(false), |room| in_room(proof, room))?;
+    Ok(if done { Release::Done } else { Release::OnHost })
 }
 
 /// Waits for the kernel to remove the pairs of released namespaces. Those that are still there in the end have a

@@ -8,6 +8,7 @@
 //! - Mounts go that no path leads to. The first `ip netns add` of a boot binds /run/netns onto itself: what a runtime
 //!   had mounted there before is copied into the new mount, and the originals stay below it and keep the namespace.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -23,29 +24,86 @@ use crate::release::{failed, is_mountpoint_file, not_the_same};
 /// No path has as many mounts on top of each other; a loop must end.
 const MOST: usize = 64;
 
-/// Removes `path`, an empty file on which nothing but this namespace is mounted. False if it cannot be done here:
-/// an older kernel, or no right to make a mount namespace. Then nothing was changed.
-pub(crate) fn remove(path: &Path, netns: NetnsId) -> Result<bool, Error> {
+/// A mount namespace of this thread's own, a copy of the host's. Nothing that is mounted or unmounted in it is seen
+/// elsewhere, nor the other way round.
+pub(crate) struct Room {
+    /// What is mounted where. Only this thread changes it.
+    mounts: HashMap<PathBuf, Vec<Option<u64>>>,
+}
+
+/// Does the work in a private mount namespace, on a thread that ends with it. None is given to the work where there
+/// can be none: no right to make one.
+pub(crate) fn within<T: Send>(work: impl FnOnce(Option<Room>) -> T + Send) -> Result<T, Error> {
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().name("private mounts".into());
-        let worker = worker.spawn_scoped(scope, || privately(path, netns)).map_err(Error::Thread)?;
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let worker = worker
+            .spawn_scoped(scope, || work(Room::enter()))
+            .map_err(Error::Thread)?;
+        Ok(worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
-fn privately(path: &Path, netns: NetnsId) -> Result<bool, Error> {
-    let none = None::<&Path>;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    let alone = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, Path::new("/"), none, private, none));
-    if alone.is_err() {
-        return Ok(false);
+impl Room {
+    fn enter() -> Option<Self> {
+        let none = None::<&Path>;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        unshare(CloneFlags::CLONE_NEWNS).ok()?;
+        mount(none, Path::new("/"), none, private, none).ok()?;
+        let mut room = Self {
+            mounts: HashMap::new(),
+        };
+        room.look().ok()?;
+        Some(room)
     }
-    uncover(path, netns)?;
-    match rustix::fs::unlink(path) {
-        Ok(()) => Ok(true),
-        Err(Errno::BUSY) => Ok(false),
-        Err(errno) => Err(failed("remove", path)(errno)),
+
+    fn look(&mut self) -> Result<(), Error> {
+        self.mounts.clear();
+        for mount in mounts()? {
+            let netns = mount.netns_inode();
+            self.mounts.entry(mount.mountpoint).or_default().push(netns);
+        }
+        Ok(())
     }
+
+    /// Removes `path`, an empty file on which nothing but this namespace is mounted. False if the kernel is too old
+    /// for that; then nothing was changed.
+    pub(crate) fn remove(&mut self, path: &Path, netns: NetnsId) -> Result<bool, Error> {
+        let alone = self
+            .mounts
+            .get(path)
+            .is_some_and(|here| *here == [Some(netns.ino)]);
+        if alone {
+            uncover_one(path, netns)?;
+        } else {
+            uncover(path, netns)?;
+            self.look()?;
+        }
+        self.mounts.remove(path);
+        match rustix::fs::unlink(path) {
+            Ok(()) => Ok(true),
+            Err(Errno::BUSY) => Ok(false),
+            Err(errno) => Err(failed("remove", path)(errno)),
+        }
+    }
+}
+
+/// The plain case: one mount on the file, and nothing over it.
+fn uncover_one(path: &Path, netns: NetnsId) -> Result<(), Error> {
+    let look = || rustix::fs::lstat(path).map_err(failed("stat", path));
+    if FileId::from(&look()?) != netns {
+        return Err(not_the_same(path, "another thing is mounted there now"));
+    }
+    let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+    umount2(path, flags).map_err(|errno| failed("unmount", path)(in_rustix(errno)))?;
+    if is_mountpoint_file(&look()?) {
+        return Ok(());
+    }
+    Err(not_the_same(
+        path,
+        "what was below the mount is not an empty file",
+    ))
 }
 
 /// Takes off, in this thread's mount namespace, whatever is mounted on `path`, and what hides that. What then stands
@@ -58,7 +116,10 @@ fn uncover(path: &Path, netns: NetnsId) -> Result<(), Error> {
         let last = here.peek().is_none();
         // Removing the file takes everything off it, so nobody else's may be among it.
         if here.any(|mount| mount.netns_inode() != Some(netns.ino)) {
-            return Err(not_the_same(path, "another thing is mounted there as well, out of sight"));
+            return Err(not_the_same(
+                path,
+                "another thing is mounted there as well, out of sight",
+            ));
         }
         let stat = rustix::fs::lstat(path).map_err(failed("stat", path))?;
         let id = FileId::from(&stat);
@@ -68,12 +129,17 @@ fn uncover(path: &Path, netns: NetnsId) -> Result<(), Error> {
             continue;
         }
         if !is_mountpoint_file(&stat) || *file.get_or_insert(id) != id {
-            return Err(not_the_same(path, "what was below the mount is not an empty file"));
+            return Err(not_the_same(
+                path,
+                "what was below the mount is not an empty file",
+            ));
         }
         if last {
             return Ok(());
         }
-        let Some(cover) = cover_of(path, &mounts) else { break };
+        let Some(cover) = cover_of(path, &mounts) else {
+            break;
+        };
         umount2(&cover, flags).map_err(|errno| failed("uncover", &cover)(in_rustix(errno)))?;
     }
     Err(not_the_same(path, "what is mounted there cannot be uncovered"))
@@ -81,14 +147,23 @@ fn uncover(path: &Path, netns: NetnsId) -> Result<(), Error> {
 
 /// The innermost mount above `path`: what hides a mount on it.
 fn cover_of(path: &Path, mounts: &[Mount]) -> Option<PathBuf> {
-    let above = mounts.iter().map(|mount| mount.mountpoint.as_path()).filter(|point| path.starts_with(point));
+    let above = mounts
+        .iter()
+        .map(|mount| mount.mountpoint.as_path())
+        .filter(|point| path.starts_with(point));
     let above = above.filter(|point| *point != path && *point != Path::new("/"));
-    above.max_by_key(|point| point.components().count()).map(Path::to_owned)
+    above
+        .max_by_key(|point| point.components().count())
+        .map(Path::to_owned)
 }
 
 fn mounts() -> Result<Vec<Mount>, Error> {
     let table = Path::new("/proc/thread-self/mountinfo");
-    let read = |source| Error::Release { what: "read", path: table.to_owned(), source };
+    let read = |source| Error::Release {
+        what: "read",
+        path: table.to_owned(),
+        source,
+    };
     Ok(mountinfo::parse(&std::fs::read(table).map_err(read)?)?)
 }
 

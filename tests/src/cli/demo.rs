@@ -41,15 +41,29 @@ pub(crate) fn run(demo: &Demo) -> Result<ExitCode> {
     title("THE NODE AFTER");
     show(&node)?;
     let pod = node.run_sandbox("after")?;
-    say(&format!("A new pod starts: it has {} and answers: {}.", pod.ips[0], node.pings(pod.ips[0])));
+    say(&format!(
+        "A new pod starts: it has {} and answers: {}.",
+        pod.ips[0],
+        node.pings(pod.ips[0])
+    ));
     let seen = watch.finish()?;
-    say(&format!("Between two live pods, {} pings were sent meanwhile, and {} were answered.", seen.sent, seen.answered));
-    Ok(if seen.nothing_lost() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    say(&format!(
+        "Between two live pods, {} pings were sent meanwhile, and {} were answered.",
+        seen.sent, seen.answered
+    ));
+    Ok(if seen.nothing_lost() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The incident: pods whose records were wiped and whose processes then ended, two pods that live, and no address left.
 fn break_it(node: &Node) -> Result<Vec<Sandbox>> {
-    say(&format!("A node with {}, in private namespaces: nothing of this machine is touched.", node.options().engine.name()));
+    say(&format!(
+        "A node with {}, in private namespaces: nothing of this machine is touched.",
+        node.options().engine.name()
+    ));
     let forgotten = node.run_sandboxes(3)?;
     node.wipe_metadata()?;
     node.end_processes(&forgotten)?;
@@ -64,7 +78,9 @@ fn show(node: &Node) -> Result<()> {
     let pods = node.list_sandboxes()?.len();
     let (veths, netns) = (node.veths()?.len(), node.names("/run/netns").len());
     let reserved = node.reserved("cbr0").len();
-    say(&format!("pods {pods}   veth pairs {veths}   network namespaces {netns}   addresses reserved {reserved} of 125"));
+    say(&format!(
+        "pods {pods}   veth pairs {veths}   network namespaces {netns}   addresses reserved {reserved} of 125"
+    ));
     Ok(())
 }
 
@@ -72,8 +88,15 @@ fn show(node: &Node) -> Result<()> {
 fn tool(node: &Node, line: &[&str]) -> Result<()> {
     say(&format!("\n# {}", line.join(" ")));
     let status = node.command(line[0]).args(&line[1..]).status();
-    let status = status.map_err(|source| LabError::Io { what: format!("run {}", line[0]), source })?;
-    if status.success() { Ok(()) } else { Err(LabError::Odd(format!("{} ended with {status}", line.join(" ")))) }
+    let status = status.map_err(|source| LabError::Io {
+        what: format!("run {}", line[0]),
+        source,
+    })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(LabError::Odd(format!("{} ended with {status}", line.join(" "))))
+    }
 }
 
 fn last_line(error: &LabError) -> String {
