@@ -162,7 +162,9 @@ pub(crate) fn orphaned_pairs(node: &Node, count: usize) -> Result<()> {
 
 /// Removes the files of [`orphaned_pairs`], and with them what is left of the pairs.
 pub(crate) fn release_pairs(node: &Node) -> Result<()> {
-    node.shell("for f in /run/netns/cni-????????-0000-*; do if [ -e $f ]; then umount -l $f; rm $f; fi; done")?;
+    node.shell(
+        "for f in /run/netns/cni-????????-0000-*; do if [ -e $f ]; then umount -l $f; rm $f; fi; done",
+    )?;
     Ok(())
 }
 
