@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     cni_bin_dir: Vec<PathBuf>,
 
-    /// How long one CNI DEL may take
+    /// How long the CNI DEL of one container may take, all its plugins together
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     del_timeout: Duration,
 

@@ -50,7 +50,8 @@ pub fn plan(first: &Survey, second: &Survey, policy: &Policy) -> Plan<Reservatio
     let earlier = ownerless(first, policy);
     let source = first_look();
     let seen = Claim::absent("nobody owned it in the first look either");
-    let unseen = Claim::unknown("it was not there, or had an owner, in the first look; run again");
+    let unseen =
+        Claim::unknown("in the first look it was not there, or somebody could have owned it; run again");
     let Looks {
         mut required,
         ours,

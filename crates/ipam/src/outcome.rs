@@ -34,12 +34,14 @@ pub(crate) fn outcome(replayed: &Replayed, removed: Result<Removal, Error>, undo
             "CNI DEL succeeded and left the file, which was then moved to {kept}"
         )),
         (Replayed::Failed(why), Ok(Removal::Removed)) => Outcome::Mended(format!(
-            "the file was moved to {kept}; CNI DEL failed, so its port mappings may be left, and the cache entry stays: {why}"
+            "the file was moved to {kept}; its CNI DEL was not carried through, so port mappings may be left, and the cache entry stays: {why}"
         )),
         (Replayed::Failed(why), Ok(Removal::Gone)) => Outcome::Mended(format!(
             "CNI DEL freed it and then failed, so the cache entry stays: {why}"
         )),
-        (Replayed::Failed(why), Err(error)) => Outcome::Failed(format!("{error}; CNI DEL failed too: {why}")),
+        (Replayed::Failed(why), Err(error)) => Outcome::Failed(format!(
+            "{error}; its CNI DEL was not carried through either: {why}"
+        )),
         (Replayed::Not | Replayed::Done, Err(error)) => Outcome::Failed(error.to_string()),
     }
 }

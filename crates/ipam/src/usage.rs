@@ -20,8 +20,9 @@ pub struct NetworkUsage {
     /// The addresses that it hands out, as a network or as first and last. Empty where no configuration of this
     /// node says, and for files that are in none of the ranges.
     pub ranges: String,
-    /// How many addresses that is; 0 if nobody says.
-    pub capacity: u128,
+    /// How many addresses that is; 0 if nobody says. A number that a report of JSON can hold: more than 2^64-1 IPv6
+    /// addresses are told as that many.
+    pub capacity: u64,
     /// How many have a file.
     pub reserved: usize,
     /// Of these: held by somebody.
@@ -101,7 +102,7 @@ impl<'a> Table<'a> {
     fn of(survey: &'a Survey, network: &'a NetworkDir) -> Self {
         let name = network.network.to_string();
         let line = |set: &'a RangeSet| {
-            let (ranges, capacity) = (shown(set), set.capacity());
+            let (ranges, capacity) = (shown(set), u64::try_from(set.capacity()).unwrap_or(u64::MAX));
             (
                 set,
                 NetworkUsage {

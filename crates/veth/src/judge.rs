@@ -83,7 +83,7 @@ fn first_claim(seen: bool) -> Claim {
     if seen {
         Claim::absent("nobody owned it in the first look either")
     } else {
-        Claim::unknown("it was not there, or had an owner, in the first look; run again")
+        Claim::unknown("in the first look it was not there, or somebody could have owned it; run again")
     }
 }
 
