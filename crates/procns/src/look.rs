@@ -280,13 +280,28 @@ fn there<T>(file: &str, result: Result<T, Errno>) -> Result<Option<T>, Trouble> 
 }
 
 /// The inode of a namespace link. None for a zombie: a task gives up its namespaces before it is reaped
-/// (`exit_task_namespaces` in kernel/exit.c), and the link then reads ENOENT.
+/// (`exit_task_namespaces` in kernel/exit.c), and the link then reads ENOENT. In between, a task that has given up its
+/// memory may be refused to everybody (`__ptrace_may_access` in kernel/ptrace.c): it is on its way out, too.
 fn namespace(at: &OwnedFd, link: &str, kind: &[u8]) -> Result<Option<u64>, Trouble> {
-    match there(link, LinkText::read(at, link))? {
+    let text = match LinkText::read(at, link) {
+        Err(Errno::ACCESS | Errno::PERM) if is_exiting(at, link) => return Ok(None),
+        text => there(link, text)?,
+    };
+    match text {
         None => Ok(None),
         Some(text) => text.namespace(kind).map(Some).ok_or_else(|| Trouble {
             file: link.to_owned(),
             reason: "the link does not name a namespace".into(),
         }),
+    }
+}
+
+/// True if the task of a namespace link is ending, or has ended.
+fn is_exiting(at: &OwnedFd, link: &str) -> bool {
+    let task = link.split("ns/").next().unwrap_or_default();
+    let mut buffer = Vec::new();
+    match read(at, format!("{task}stat"), &mut buffer, SMALL) {
+        Ok(_) => Stat::parse(&buffer).is_some_and(|stat| stat.is_exiting),
+        Err(errno) => is_gone(errno),
     }
 }

@@ -7,6 +7,8 @@ use crate::census::CniCall;
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const PF_KTHREAD: u64 = 0x0020_0000;
+/// `PF_EXITING` of include/linux/sched.h: a task that is past the point of no return.
+const PF_EXITING: u64 = 0x0000_0004;
 
 /// What is needed of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +16,7 @@ pub(crate) struct Stat {
     pub(crate) comm: String,
     pub(crate) state: u8,
     pub(crate) is_kernel_thread: bool,
+    pub(crate) is_exiting: bool,
     pub(crate) threads: u64,
     pub(crate) start_time: u64,
 }
@@ -35,6 +38,7 @@ impl Stat {
             comm,
             state,
             is_kernel_thread: flags & PF_KTHREAD != 0,
+            is_exiting: flags & PF_EXITING != 0,
             threads,
             start_time,
         })

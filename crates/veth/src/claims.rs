@@ -45,18 +45,25 @@ impl Sources {
     }
 }
 
-/// Every claim on one pair.
+/// Every claim on one pair. What the runtimes have on record comes first, then what lives in the namespace: the first
+/// claim that keeps a pair is the one that its reader is told.
 pub(crate) fn of(scene: &Scene<'_>, link: &Link, pair: &VethPair, leads: &Leads<'_>) -> Vec<Evidence> {
     let sources = &scene.sources;
-    let mut said = runtimes(scene, pair);
+    let (mut said, leftovers): (Vec<_>, Vec<_>) = runtimes(scene, pair)
+        .into_iter()
+        .partition(|evidence| scene.index.is_record(&evidence.source));
+    let owned = said
+        .iter()
+        .any(|evidence| matches!(evidence.claim, Claim::InUse(_)));
+    said.push(Evidence::new(
+        &sources.processes,
+        set_aside(scene, processes(scene, pair, owned)),
+    ));
+    said.extend(leftovers);
     said.push(Evidence::new(&sources.leads_to, leads_to(leads)));
     said.push(Evidence::new(
         &sources.points_back,
         points_back(link, pair, leads),
-    ));
-    said.push(Evidence::new(
-        &sources.processes,
-        set_aside(scene, processes(scene, pair)),
     ));
     said.push(Evidence::new(&sources.open_files, open_files(scene, pair)));
     said.push(Evidence::new(&sources.mounts, mounts_elsewhere(scene, pair)));
@@ -122,23 +129,26 @@ fn points_back(link: &Link, pair: &VethPair, leads: &Leads<'_>) -> Claim {
     }
 }
 
-fn processes(scene: &Scene<'_>, pair: &VethPair) -> Claim {
+/// A process keeps its namespace, and the pair with it. If no runtime has a record of it, somebody must end it first.
+fn processes(scene: &Scene<'_>, pair: &VethPair, owned: bool) -> Claim {
     let mut living = pair.holders.iter().filter_map(|holder| match holder {
         Holder::Process { pid, comm } => Some(format!("process {pid} ({comm})")),
         Holder::Thread { pid, tid, comm } => Some(format!("thread {tid} ({comm}) of process {pid}")),
         Holder::Mount { .. } | Holder::ForeignMount { .. } | Holder::Fd { .. } => None,
     });
-    let first = living.next();
-    let more = living.count();
-    match first {
-        Some(first) if more > 0 => Claim::in_use(format!(
-            "{first} and {more} more live in this netns; mend-sandboxes ends such sandboxes"
-        )),
-        Some(first) => Claim::in_use(format!(
-            "{first} lives in this netns; mend-sandboxes ends such sandboxes"
-        )),
-        None => whole_census(scene, pair, "none in this netns"),
+    let Some(first) = living.next() else {
+        return whole_census(scene, pair, "none in this netns");
+    };
+    let who = match living.count() {
+        0 => format!("{first} lives in this netns"),
+        more => format!("{first} and {more} more live in this netns"),
+    };
+    if owned {
+        return Claim::in_use(who);
     }
+    Claim::in_use(format!(
+        "{who}, and no runtime has a record of it; mend-sandboxes ends such sandboxes"
+    ))
 }
 
 fn open_files(scene: &Scene<'_>, pair: &VethPair) -> Claim {
