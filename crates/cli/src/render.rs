@@ -1,7 +1,7 @@
 //! How a report looks.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 
 use nodemend_evidence::{Claim, Evidence, Item, Outcome, Report, VerdictKind};
 use schemars::JsonSchema;
@@ -182,18 +182,18 @@ pub(crate) fn print<T: Serialize, D: Serialize>(
     flags: &Flags,
 ) -> anyhow::Result<()> {
     let stdout = std::io::stdout();
-    let bytes = match flags.output {
-        Output::Json => {
-            let mut bytes = serde_json::to_vec_pretty(document)?;
-            bytes.push(b'\n');
-            bytes
-        }
+    match flags.output {
+        Output::Json => to_stdout(|out| {
+            // As it is made: a large node's report has a hundred megabytes.
+            serde_json::to_writer_pretty(&mut *out, document)?;
+            writeln!(out)
+        }),
         Output::Text => {
             let paint = Paint::of(flags.color, &stdout);
-            render(&document.report, headlines, what, flags.verbose > 0, paint).into_bytes()
+            let text = render(&document.report, headlines, what, flags.verbose > 0, paint);
+            to_stdout(|out| out.write_all(text.as_bytes()))
         }
-    };
-    write(&bytes)
+    }
 }
 
 /// Writes lines to stdout, with every control character but the line's end escaped.
@@ -202,13 +202,16 @@ pub(crate) fn print<T: Serialize, D: Serialize>(
 /// If stdout cannot be written; a reader that went away is no error.
 pub fn say(text: &str) -> anyhow::Result<()> {
     let lines: Vec<_> = text.lines().map(escaped).collect();
-    write(format!("{}\n", lines.join("\n")).as_bytes())
+    to_stdout(|out| writeln!(out, "{}", lines.join("\n")))
 }
 
-fn write(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+/// A reader that went away is no error.
+fn to_stdout(
+    write: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
 }

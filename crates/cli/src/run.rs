@@ -84,6 +84,7 @@ impl<'a, R: Repair> Run<'a, R> {
             return Ok(self.interrupted());
         };
         let plan = self.repair.plan(&first, &second);
+        drop(first);
         let mut report = Report::of_plan(self.repair.kind(), &plan);
         if !self.flags.apply {
             self.show(report, &second, &plan)?;

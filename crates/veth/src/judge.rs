@@ -103,12 +103,9 @@ pub(crate) fn looks_again(survey: &Survey, policy: &Policy) -> Looks {
 
 /// The keys of all pairs that carry no time of their own.
 pub(crate) fn ageless(survey: &Survey) -> Vec<String> {
-    let looks = Scene::of(survey, &Policy::default()).looks();
-    looks
-        .ours
-        .into_iter()
-        .filter(|look| look.subject.age.is_none())
-        .map(|look| sighting_key(&look.subject))
+    Scene::of(survey, &Policy::default())
+        .ageless()
+        .map(|pair| sighting_key(&pair))
         .collect()
 }
 

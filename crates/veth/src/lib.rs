@@ -33,6 +33,7 @@ mod pair;
 mod private;
 mod release;
 mod scene;
+mod signs;
 mod survey;
 mod unplug;
 

@@ -1,7 +1,7 @@
 //! One survey, arranged for questions.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nodemend_evidence::{Look, Source};
 use nodemend_hostfs::Moment;
@@ -12,6 +12,7 @@ use nodemend_runtime::Index;
 use crate::claims::{self, Sources};
 use crate::judge::{Looks, Policy, sighting_key};
 use crate::pair::{VethPair, is_cni_name, mounts};
+use crate::signs::{Signs, in_run};
 use crate::survey::Survey;
 use crate::unplug::is_own_group;
 
@@ -42,6 +43,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) index: Index,
     pub(crate) sources: Sources,
     host: Option<Room<'a>>,
+    host_links: HashMap<u32, &'a Link>,
+    signs: Signs<'a>,
     rooms: HashMap<i32, Room<'a>>,
     unread: Vec<(NetnsId, &'a str)>,
     namespaces: HashMap<NetnsId, &'a Netns>,
@@ -93,7 +96,12 @@ impl<'a> Scene<'a> {
             .map(|netns| (netns.id, netns))
             .collect();
         let ties = ties(survey);
+        let (host_links, host_addresses): (&[Link], &[Address]) = host
+            .as_ref()
+            .map_or((&[], &[]), |host: &Room<'_>| (host.links, host.addresses));
         Self {
+            host_links: host_links.iter().map(|link| (link.ifindex, link)).collect(),
+            signs: Signs::of(host_addresses, &survey.cache, survey.moment.unix),
             survey,
             policy,
             index: Index::new(&survey.knowledge, &survey.census, &ties),
@@ -113,23 +121,38 @@ impl<'a> Scene<'a> {
             ours: Vec::new(),
             foreign: Vec::new(),
         };
-        for link in self
-            .host
-            .iter()
-            .flat_map(|host| host.links)
-            .filter(|link| link.kind.as_deref() == Some("veth"))
-        {
-            let leads = self.leads(link);
-            let pair = self.pair(link, &leads);
+        for (link, leads, pair) in self.pairs() {
             match self.foreign(link) {
                 Some(reason) => looks.foreign.push((pair, reason)),
-                None => looks.ours.push(Look {
-                    evidence: claims::of(self, link, &pair, &leads),
-                    subject: pair,
-                }),
+                None => {
+                    let evidence = claims::of(self, link, &pair, &leads);
+                    looks.ours.push(Look {
+                        subject: pair,
+                        evidence,
+                    });
+                }
             }
         }
         looks
+    }
+
+    /// The pairs that may be this node's and carry no time of their own.
+    pub(crate) fn ageless(&self) -> impl Iterator<Item = VethPair> {
+        self.pairs()
+            .filter(|(link, _, pair)| pair.age.is_none() && self.foreign(link).is_none())
+            .map(|(_, _, pair)| pair)
+    }
+
+    /// Each veth of the host, and where it leads.
+    fn pairs(&self) -> impl Iterator<Item = (&'a Link, Leads<'a>, VethPair)> {
+        let links = self.host.iter().flat_map(|host| host.links);
+        links
+            .filter(|link| link.kind.as_deref() == Some("veth"))
+            .map(|link| {
+                let leads = self.leads(link);
+                let pair = self.pair(link, &leads);
+                (link, leads, pair)
+            })
     }
 
     fn required(&self) -> Vec<Source> {
@@ -177,17 +200,15 @@ impl<'a> Scene<'a> {
     }
 
     fn is_loop(&self, link: &Link) -> bool {
-        link.peer_nsid.is_none()
-            && self.host.iter().flat_map(|host| host.links).any(|other| {
-                Some(other.ifindex) == link.peer
-                    && other.peer == Some(link.ifindex)
-                    && other.peer_nsid.is_none()
-            })
+        let other = link
+            .peer
+            .filter(|_| link.peer_nsid.is_none())
+            .and_then(|peer| self.host_links.get(&peer));
+        other.is_some_and(|other| other.peer == Some(link.ifindex) && other.peer_nsid.is_none())
     }
 
     fn master(&self, link: &Link) -> Option<&'a Link> {
-        let host = self.host.as_ref()?;
-        host.links.iter().find(|other| Some(other.ifindex) == link.master)
+        self.host_links.get(&link.master?).copied()
     }
 
     /// The first proof: the kernel's id for the peer's namespace, and the namespace that has this id.
@@ -249,40 +270,23 @@ impl<'a> Scene<'a> {
             cut: self.policy.cut_running,
         };
         pair.cut &= !pair.held_by_mounts_only();
-        pair.age = self.age(link, leads, &pair);
+        pair.age = self.age(leads, &pair);
         pair
     }
 
     /// Seconds since the newest sign of life of a pair.
-    fn age(&self, link: &Link, leads: &Leads<'a>, pair: &VethPair) -> Option<u64> {
-        let host = self
-            .host
-            .iter()
-            .flat_map(|host| host.addresses)
-            .filter(|address| address.ifindex == link.ifindex);
+    fn age(&self, leads: &Leads<'a>, pair: &VethPair) -> Option<u64> {
         let inner: &[Address] = match leads {
             Leads::Into(room) => room.addresses,
             Leads::Nowhere(_) => &[],
         };
-        let configured = host.chain(inner).filter_map(|address| address.age);
-        let now = self.survey.moment.unix;
-        let cached = self
-            .survey
-            .cache
-            .iter()
-            .filter(|entry| is_of(entry, pair))
-            .map(|entry| now.saturating_sub(entry.mtime));
-        configured.chain(cached).min().or_else(|| self.first_seen(pair))
+        self.signs.newest(pair, inner).or_else(|| self.first_seen(pair))
     }
 
     fn first_seen(&self, pair: &VethPair) -> Option<u64> {
         let first: &Moment = self.survey.first_seen.get(&sighting_key(pair))?;
         Some(self.survey.moment.since(first)?.as_secs())
     }
-}
-
-fn is_of(entry: &nodemend_cni::CacheEntry, pair: &VethPair) -> bool {
-    entry.host_interfaces.contains(&pair.name) || pair.mounts().any(|path| same_path(path, &entry.netns))
 }
 
 /// Which namespace libcni's cache ties a container id to.
@@ -308,12 +312,6 @@ fn ties(survey: &Survey) -> Vec<(String, NetnsId)> {
 
 pub(crate) fn same_path(a: &Path, b: &Path) -> bool {
     in_run(a) == in_run(b)
-}
-
-/// /var/run is a link to /run; runtimes write either.
-fn in_run(path: &Path) -> PathBuf {
-    path.strip_prefix("/var/run")
-        .map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
 }
 
 /// How many sandboxes with a network of their own the node's sources know: the owners that pairs should have.

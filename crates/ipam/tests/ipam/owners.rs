@@ -174,7 +174,7 @@ fn what_the_first_look_did_not_see_the_same_is_not_removed() {
     know(&mut first, sandbox(9, POD));
     assert_eq!(live_sandboxes(&first), 1);
     let second = node.look();
-    let why = "had an owner, in the first look";
+    let why = "in the first look it was not there";
     expect(
         &plan(&first, &second, &Policy::default()),
         "10.88.0.9",
