@@ -20,6 +20,10 @@ use crate::unplug::unplug;
 /// How long the kernel gets to end the released namespaces. It took 1 s for 900 on two cores.
 const ENDING: Duration = Duration::from_secs(10);
 
+/// How many threads release namespaces at most, and how many files make one worth while.
+const THREADS: usize = 8;
+const SHARE: usize = 16;
+
 /// What became of each pair.
 pub type Outcomes = Vec<(VethIdentity, Outcome)>;
 
@@ -112,13 +116,14 @@ fn release_all<'l>(
         .journal
         .append_all(confirmed.iter().map(|proof| Entry::of(proof.subject())))?;
     let stop = tools.stop;
-    let tried = private::within(|mut room| {
+    let tried = private::within(shares(confirmed), |mut room, share| {
         let one = |proof: Confirmed<'l, VethPair>| {
             let result = release_one(&proof, room.as_mut(), stop);
             (proof, result)
         };
-        confirmed.into_iter().map(one).collect::<Vec<_>>()
+        share.into_iter().map(one).collect::<Vec<_>>()
     })?;
+    let tried: Vec<_> = tried.into_iter().flatten().collect();
     let mut left = Vec::with_capacity(tried.len());
     for (proof, result) in tried {
         let result = match result {
@@ -134,6 +139,17 @@ fn release_all<'l>(
         }
     }
     Ok(left)
+}
+
+/// Each release waits for RCU, so several wait together; a few files are not worth a second thread.
+fn shares<T>(mut all: Vec<T>) -> Vec<Vec<T>> {
+    let share = all.len().div_ceil(THREADS).max(SHARE);
+    let mut shares = Vec::new();
+    while !all.is_empty() {
+        let rest = all.split_off(share.min(all.len()));
+        shares.push(std::mem::replace(&mut all, rest));
+    }
+    shares
 }
 
 /// How far the release of a pair's namespace came.

@@ -31,17 +31,27 @@ pub(crate) struct Room {
     mounts: HashMap<PathBuf, Vec<Option<u64>>>,
 }
 
-/// Does the work in a private mount namespace, on a thread that ends with it. None is given to the work where there
-/// can be none: no right to make one.
-pub(crate) fn within<T: Send>(work: impl FnOnce(Option<Room>) -> T + Send) -> Result<T, Error> {
+/// Does the work on each share in a private mount namespace of its own, on threads that end with them. No room is given
+/// to the work where there can be none: no right to make one.
+pub(crate) fn within<X: Send, T: Send>(
+    shares: Vec<X>,
+    work: impl Fn(Option<Room>, X) -> T + Sync,
+) -> Result<Vec<T>, Error> {
+    let work = &work;
     std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().name("private mounts".into());
-        let worker = worker
-            .spawn_scoped(scope, || work(Room::enter()))
-            .map_err(Error::Thread)?;
-        Ok(worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let spawn = |share| {
+            let worker = std::thread::Builder::new().name("private mounts".into());
+            worker
+                .spawn_scoped(scope, move || work(Room::enter(), share))
+                .map_err(Error::Thread)
+        };
+        let workers = shares.into_iter().map(spawn).collect::<Result<Vec<_>, _>>()?;
+        let join = |worker: std::thread::ScopedJoinHandle<'_, T>| {
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        Ok(workers.into_iter().map(join).collect())
     })
 }
 
