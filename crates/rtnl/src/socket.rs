@@ -8,8 +8,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_sys::Socket;
 use netlink_sys::constants::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -29,11 +29,8 @@ pub(crate) struct Asker {
 impl Asker {
     /// A socket in the network namespace of the calling thread.
     pub(crate) fn here() -> Result<Self, Error> {
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(Error::socket("open a socket"))?;
-        socket.bind_auto().map_err(Error::socket("bind"))?;
-        socket
-            .connect(&SocketAddr::new(0, 0))
-            .map_err(Error::socket("connect"))?;
+        // Bound by the kernel at the first send, which goes to the kernel unless told otherwise (netlink(7)).
+        let socket = Socket::new(NETLINK_ROUTE).map_err(Error::socket("open a socket"))?;
         Ok(Self {
             socket,
             sequence: 0,
