@@ -2,8 +2,8 @@
 # Installs what building and testing need on Debian 12. Does nothing where it is there already.
 set -euo pipefail
 
-packages=(build-essential ca-certificates containerd containernetworking-plugins iproute2 iptables iputils-ping
-  protobuf-compiler runc strace util-linux)
+packages=(btrfs-progs build-essential ca-certificates containerd containernetworking-plugins e2fsprogs iproute2 iptables
+  iputils-ping protobuf-compiler runc strace util-linux xfsprogs)
 
 missing=()
 for package in "${packages[@]}"; do

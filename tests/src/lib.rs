@@ -18,6 +18,7 @@
 mod breakage;
 pub mod cgroups;
 mod cri;
+pub mod disk;
 mod error;
 mod image;
 pub mod inside;

@@ -1,0 +1,3 @@
+//! `mend-rm`: removes a directory tree, and never leaves it.
+
+fn main() {}
