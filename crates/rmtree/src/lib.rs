@@ -29,6 +29,7 @@ mod observer;
 mod options;
 mod policy;
 mod report;
+mod sys;
 mod tree;
 
 pub use error::Error;
