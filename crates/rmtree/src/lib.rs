@@ -25,6 +25,7 @@
 
 mod aside;
 mod error;
+mod flags;
 mod observer;
 mod options;
 mod policy;
