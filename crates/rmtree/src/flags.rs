@@ -25,8 +25,8 @@ use nodemend_hostfs::FileId;
 use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
+use crate::descent::{mount_id, procfs};
 use crate::report::Reason;
-use crate::sys;
 
 /// The two flags, on one inode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +149,17 @@ pub(crate) struct Outcome {
     /// The inode that the entry stood for lives on, by another name if the entry is gone, or the directory does that stays,
     /// without these flags: the kernel refused to put them back.
     pub(crate) bare: Option<(Flags, Errno)>,
+}
+
+impl Outcome {
+    /// As unlinkat would have it: BUSY for a mount, PERM for flags that do not come off.
+    pub(crate) fn in_errno(self) -> Result<(), Errno> {
+        self.result.map_err(|refusal| match refusal {
+            Refusal::Mounted => Errno::BUSY,
+            Refusal::Stuck { .. } => Errno::PERM,
+            Refusal::Kernel(error) => error,
+        })
+    }
 }
 
 /// Which flags keep an entry, after the kernel said EPERM; None if none do, or if it has gone.
@@ -333,17 +344,6 @@ fn reopen_file(path: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// `/proc`, if that is a procfs.
-fn procfs() -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let proc = rustix::fs::open("/proc", flags, Mode::empty())?;
-    if rustix::fs::fstatfs(&proc)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
-        Ok(proc)
-    } else {
-        Err(Errno::NOSYS)
-    }
-}
-
 fn directory_flags(dir: BorrowedFd<'_>) -> Result<Flags, Errno> {
     match by_statx(dir) {
         Some(flags) => Ok(flags),
@@ -386,34 +386,6 @@ fn set(file: &OwnedFd, flags: Flags) -> Result<(), Errno> {
     }
     let now = get(file)?;
     rustix::fs::ioctl_setflags(file, now.union(flags.bits()))
-}
-
-/// The id of the mount on which an open file lies: by statx (Linux 5.8), fdinfo (3.15) or a handle (2.6.39).
-pub(crate) fn mount_id(file: BorrowedFd<'_>) -> Option<u64> {
-    statx_mount_id(file)
-        .or_else(|| fdinfo_mount_id(file))
-        .or_else(|| sys::mount_id_by_handle(file, c"").ok())
-}
-
-fn statx_mount_id(file: BorrowedFd<'_>) -> Option<u64> {
-    let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-    let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
-    known.then_some(stat.stx_mnt_id)
-}
-
-fn fdinfo_mount_id(file: BorrowedFd<'_>) -> Option<u64> {
-    let proc = procfs().ok()?;
-    let open = |of: &str| {
-        let path = format!("{of}/fdinfo/{}", file.as_raw_fd());
-        rustix::fs::openat(&proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-    };
-    let info = open("thread-self").or_else(|_| open("self")).ok()?;
-    let mut buffer = [0; 512];
-    let length = rustix::io::read(&info, &mut buffer).ok()?;
-    std::str::from_utf8(buffer.get(..length)?)
-        .ok()?
-        .lines()
-        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
 #[cfg(test)]
