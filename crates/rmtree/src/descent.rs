@@ -150,6 +150,12 @@ fn fdinfo(dir: BorrowedFd<'_>) -> Option<u64> {
         .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
+/// The directory behind a descriptor, which may be an `O_PATH` one, opened for reading. `.` crosses nothing.
+pub(crate) fn reopened(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, c".", flags, Mode::empty())
+}
+
 /// `/proc`, if that is a procfs.
 pub(crate) fn procfs() -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -25,7 +25,7 @@ use nodemend_hostfs::FileId;
 use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use crate::descent::{mount_id, procfs};
+use crate::descent::{mount_id, procfs, reopened};
 use crate::report::Reason;
 
 /// The two flags, on one inode.
@@ -219,7 +219,7 @@ pub(crate) fn with_flags_off(
 /// # Errors
 /// What the ioctl gives.
 pub(crate) fn put_back(dir: BorrowedFd<'_>, flags: Flags) -> Result<(), Errno> {
-    set(&reopen_directory(dir)?, flags)
+    set(&reopened(dir)?, flags)
 }
 
 fn round(
@@ -236,9 +236,7 @@ fn round(
     };
     let stuck = |error| Refusal::Stuck { protection, error };
     if !protection.directory.is_empty() {
-        let taken = reopen_directory(dir)
-            .and_then(|dir| take_off(&dir))
-            .map_err(stuck)?;
+        let taken = reopened(dir).and_then(|dir| take_off(&dir)).map_err(stuck)?;
         *directory_taken = directory_taken.and(taken);
     }
     if protection.entry.is_empty() {
@@ -285,7 +283,7 @@ impl Entry {
     /// The same inode, opened for reading, which the ioctls need.
     fn reopen(&self) -> Result<OwnedFd, Errno> {
         let file = match FileType::from_raw_mode(self.stat.st_mode) {
-            FileType::Directory => reopen_directory(self.path.as_fd())?,
+            FileType::Directory => reopened(self.path.as_fd())?,
             FileType::RegularFile => reopen_file(self.path.as_fd())?,
             FileType::Symlink
             | FileType::Fifo
@@ -326,12 +324,6 @@ fn open_entry_compared(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Refu
     }
 }
 
-/// The directory behind a descriptor, which may be an `O_PATH` one, opened for reading. `.` crosses nothing.
-fn reopen_directory(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, c".", flags, Mode::empty())
-}
-
 /// The regular file behind an `O_PATH` descriptor, opened for reading. Does not wait for a lease.
 fn reopen_file(path: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -347,7 +339,7 @@ fn reopen_file(path: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 fn directory_flags(dir: BorrowedFd<'_>) -> Result<Flags, Errno> {
     match by_statx(dir) {
         Some(flags) => Ok(flags),
-        None => get(&reopen_directory(dir)?).map(Flags::from),
+        None => get(&reopened(dir)?).map(Flags::from),
     }
 }
 

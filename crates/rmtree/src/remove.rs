@@ -161,7 +161,7 @@ impl Crew<'_> {
             Err(Refusal::Kernel(error)) => {
                 self.left(tree, Step::Destroy, error);
             }
-            Err(Refusal::Mounted) => self.record(tree, Step::Destroy, None, Reason::SubvolumeInUse),
+            Err(refusal) => self.record(tree, Step::Destroy, None, refusal.reason()),
         }
         Root::Stays
     }

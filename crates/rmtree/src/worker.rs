@@ -343,9 +343,7 @@ impl<'a> Worker<'a> {
             Ok(()) => self.tally.subvolume(),
             Err(Refusal::Kernel(Errno::NOTEMPTY)) => return true,
             Err(Refusal::Kernel(error)) => self.problem(Step::Destroy, error, parent, fd.as_fd(), name),
-            Err(Refusal::Mounted) => {
-                self.record(Step::Destroy, None, Reason::SubvolumeInUse, parent, Some(name))
-            }
+            Err(refusal) => self.record(Step::Destroy, None, refusal.reason(), parent, Some(name)),
         }
         false
     }
