@@ -164,7 +164,7 @@ impl Crew<'_> {
             Err(Refusal::Kernel(error)) => {
                 self.left(tree, Step::Destroy, error);
             }
-            Err(Refusal::Mounted) => self.record(tree, Step::Destroy, None, Reason::SubvolumeInUse),
+            Err(refusal) => self.record(tree, Step::Destroy, None, refusal.reason()),
         }
         Root::Stays
     }
@@ -245,7 +245,8 @@ impl Crew<'_> {
         }
         let mut gone = rustix::fs::unlinkat(tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
         if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            gone = flags::remove_protected(tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
+            let (parent, name, how) = (tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
+            gone = flags::remove_protected(parent, name, how, flags::Directory::Stays).in_errno();
         }
         match gone {
             Ok(()) => {

@@ -277,7 +277,7 @@ impl<'a> Worker<'a> {
     fn unlink(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, name: &CStr, attempt: u32) {
         let mut gone = rustix::fs::unlinkat(fd, name, AtFlags::empty());
         if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            gone = flags::remove_protected(fd, name, AtFlags::empty());
+            gone = flags::remove_protected(fd, name, AtFlags::empty(), flags::Directory::Goes).in_errno();
         }
         match gone {
             Ok(()) => self.tally.file(),
@@ -323,7 +323,8 @@ impl<'a> Worker<'a> {
         // A subvolume that was emptied is an empty directory to rmdir, too (Linux 4.18).
         let mut gone = rustix::fs::unlinkat(&*fd, &*dir.name, AtFlags::REMOVEDIR);
         if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            gone = flags::remove_protected(fd.as_fd(), &dir.name, AtFlags::REMOVEDIR);
+            let how = AtFlags::REMOVEDIR;
+            gone = flags::remove_protected(fd.as_fd(), &dir.name, how, flags::Directory::Goes).in_errno();
         }
         match gone {
             Ok(()) => self.tally.directory(),
@@ -358,9 +359,7 @@ impl<'a> Worker<'a> {
             Ok(()) => self.tally.subvolume(),
             Err(Refusal::Kernel(Errno::NOTEMPTY)) => return true,
             Err(Refusal::Kernel(error)) => self.problem(Step::Destroy, error, parent, fd.as_fd(), name),
-            Err(Refusal::Mounted) => {
-                self.record(Step::Destroy, None, Reason::SubvolumeInUse, parent, Some(name))
-            }
+            Err(refusal) => self.record(Step::Destroy, None, refusal.reason(), parent, Some(name)),
         }
         false
     }
