@@ -31,6 +31,7 @@ mod policy;
 mod report;
 mod tree;
 
+pub use aside::{Aside, Found, Lookalike, find, set_aside};
 pub use error::Error;
 pub use observer::{Observer, Pace, Progress};
 pub use options::{Options, Urgency};
