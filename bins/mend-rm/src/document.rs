@@ -4,7 +4,7 @@ use nodemend_evidence::API_VERSION;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use crate::estimate::Estimate;
+pub(crate) use crate::estimate::Estimate;
 
 /// The report of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -283,6 +283,8 @@ pub struct Refusal {
 pub enum RefusalReason {
     /// The root directory, or a path that ends in `.` or `..`.
     NoName,
+    /// The path goes up behind a name.
+    GoesUp,
     /// A symlink is in the path.
     Symlink,
     /// It is no directory.

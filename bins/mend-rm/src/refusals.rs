@@ -137,6 +137,16 @@ pub(crate) fn of_error(error: &Error) -> Option<Refusal> {
             "it is no directory".to_owned(),
             "plain rm removes it".to_owned(),
         ),
+        Error::GoesUp { .. } => (
+            RefusalReason::GoesUp,
+            "its path goes up (..) behind a name".to_owned(),
+            "give the path without that".to_owned(),
+        ),
+        Error::Replaced { .. } => (
+            RefusalReason::Changed,
+            "another directory has this name by now".to_owned(),
+            "run again, and read the new plan".to_owned(),
+        ),
         Error::MountPoint { .. } => (
             RefusalReason::MountPoint,
             "something is mounted on it".to_owned(),
