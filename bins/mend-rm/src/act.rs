@@ -9,7 +9,7 @@ use nodemend_rmtree::{End, Observer, Pace, Problem, Progress, Reason, Report, Tr
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, ProgressForm};
 use crate::brake::Brake;
 use crate::document::{Outcome, ProblemCount, ProblemFact, State};
 use crate::inspect::Space;
@@ -54,7 +54,7 @@ pub(crate) fn act(
             nodemend_cli::escaped(&trouble)
         ));
     }
-    let (tree, aside) = rename(tree, arguments.set_aside)?;
+    let (tree, aside) = rename(tree, arguments)?;
     let mut watch = Watch {
         signals,
         brake,
@@ -103,15 +103,18 @@ fn lock(tree: &Tree) -> anyhow::Result<OwnedFd> {
     }
 }
 
-fn rename(tree: Tree, wanted: bool) -> anyhow::Result<(Tree, Option<String>)> {
-    if !wanted {
+fn rename(tree: Tree, arguments: &Arguments) -> anyhow::Result<(Tree, Option<String>)> {
+    if !arguments.set_aside {
         return Ok((tree, None));
     }
     let old = text(tree.path());
     let tree = set_aside(tree).context("nothing was removed")?;
     let new = text(tree.path());
-    let said = format!("{old} is free; what was there is {new} until it is gone");
-    remark(&format!("{}\n", nodemend_cli::escaped(&said)));
+    // Lines for programs are not mixed with lines for people; theirs have the new name, too.
+    if arguments.progress != ProgressForm::Json {
+        let said = format!("{old} is free; what was there is {new} until it is gone");
+        remark(&format!("{}\n", nodemend_cli::escaped(&said)));
+    }
     Ok((tree, Some(new)))
 }
 

@@ -23,7 +23,6 @@ pub struct RemovalReport {
     /// One for each PATH, in the order given; with `--resume`, one for each tree found.
     pub items: Vec<RemovalItem>,
     /// With `--resume`: what is named like a tree that was set aside, and is none. It is left alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lookalikes: Vec<LookalikeFact>,
     /// The signal that ended the run.
     #[serde(skip_serializing_if = "Option::is_none")]
