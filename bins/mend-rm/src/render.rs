@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use nodemend_cli::{Paint, escaped};
+use nodemend_hostfs::Spoken;
 
 use crate::document::{Outcome, Plan, PolicyFact, RemovalItem, RemovalReport, State, Tie, UserFact};
 use crate::words::{bytes, count, counted, time};
@@ -252,7 +253,7 @@ fn policy(policy: &PolicyFact) -> String {
 fn estimate(plan: &Plan) -> String {
     match plan.estimate {
         Some(estimate) => {
-            let spoken = |seconds| time(Duration::from_secs(seconds));
+            let spoken = |seconds| Spoken(seconds).to_string();
             format!(
                 "at most {} to {}, as if all inodes in use were in the tree ({} entries a second warm, {} cold on a cloud disk)",
                 spoken(estimate.fast_seconds),
@@ -350,7 +351,7 @@ mod tests {
         });
         let text = render(&RemovalReport::new(false, vec![done]), false, Paint::none());
         assert!(text.contains("1,234 files, 1 directory"), "{text}");
-        assert!(text.contains("0.4 s, 2 threads"), "{text}");
+        assert!(text.contains("420 ms, 2 threads"), "{text}");
         assert!(!text.contains("policy"), "{text}");
     }
 }

@@ -175,7 +175,12 @@ fn judge_again(
     if !item.refusals.is_empty() {
         item.state = State::Refused;
     }
-    item.plan = Some(facts.plan);
+    let mut plan = facts.plan;
+    if let Some(threads) = arguments.threads {
+        plan.policy.warm_threads = plan.policy.warm_threads.min(threads.get());
+        plan.policy.cold_threads = plan.policy.cold_threads.min(threads.get());
+    }
+    item.plan = Some(plan);
     Ok(())
 }
 

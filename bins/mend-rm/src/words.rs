@@ -46,9 +46,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A time: `0.4 s`, `45 s`, `2 h 10 min`.
+/// A time: `420 ms`, `4.2 s`, `45 s`, `2 h 10 min`.
 pub(crate) fn time(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else if time < Duration::from_secs(10) {
         format!("{:.1} s", time.as_secs_f64())
     } else {
         Spoken(time.as_secs()).to_string()
@@ -68,7 +70,8 @@ mod tests {
         assert_eq!(bytes(512), "512 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(u64::MAX), "15.9 EiB");
-        assert_eq!(time(Duration::from_millis(420)), "0.4 s");
+        assert_eq!(time(Duration::from_millis(420)), "420 ms");
+        assert_eq!(time(Duration::from_millis(4200)), "4.2 s");
         assert_eq!(time(Duration::from_secs(7800)), "2 h 10 min");
     }
 }
