@@ -704,3 +704,25 @@ fn a_flag_that_would_help_is_named() {
     machine.shell("chattr -i tree/d0/e0/f0");
     ran.says("immutable").says("--clear-flags");
 }
+
+#[test]
+fn subvolumes_are_in_the_plan_and_go_only_if_it_was_asked_for() {
+    let machine = Machine::with(Format::Btrfs, 320);
+    grow(&machine.path("tree"), 1);
+    machine.shell("btrfs -q subvolume create tree/sub; touch tree/sub/file; btrfs -q subvolume snapshot -r tree/sub tree/d0/snap");
+    let plan = machine.json("@/tree").ended(0).report()["items"][0]["plan"].clone();
+    let subvolumes = plan["subvolumes"].as_array().unwrap();
+    assert_eq!(subvolumes.len(), 2, "{plan}");
+    assert_eq!(
+        subvolumes[0]["path"],
+        machine.path("tree/d0/snap").to_str().unwrap()
+    );
+    assert_eq!(subvolumes[0]["readOnly"], true);
+    assert!(
+        plan["estimate"].is_null() && plan["inodesUsed"].is_null(),
+        "btrfs does not count inodes"
+    );
+    machine.mend("@/tree --apply --yes").ended(4).says("--subvolumes");
+    machine.mend("@/tree --subvolumes --apply --yes").ended(0);
+    assert!(!machine.path("tree").exists());
+}

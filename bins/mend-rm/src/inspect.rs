@@ -4,11 +4,13 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::mountinfo::Mount;
-use nodemend_rmtree::{Lanes, Tree};
+use nodemend_rmtree::{Lanes, Tree, subvolumes_inside};
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::daemons::{self, Daemon, Standing};
-use crate::document::{DaemonFact, Estimate, MountFact, OverlayFact, Plan, PolicyFact, Tie, UserFact};
+use crate::document::{
+    DaemonFact, Estimate, MountFact, OverlayFact, Plan, PolicyFact, SubvolumeFact, Tie, UserFact,
+};
 use crate::overlays::{self, Use};
 use crate::position::{Position, lies_in, mount_of, open_path, position};
 use crate::processes::{Held, Process, Scan, held, scan};
@@ -61,6 +63,7 @@ impl Machine {
             nameless: self.scan.nameless.clone(),
         };
         let plan = &mut facts.plan;
+        note_subvolumes(tree, plan);
         plan.unseen.extend(self.scan.unseen.iter().cloned());
         match &place {
             Some(place) => self.who_uses(place, plan),
@@ -192,6 +195,19 @@ fn plan_of(tree: &Tree, mount: Option<&Mount>) -> anyhow::Result<Plan> {
         estimate: Estimate::of(tree.file_system(), space.inodes_used),
         ..Plan::default()
     })
+}
+
+/// Subvolumes are destroyed, or stay: not knowing them is no danger, so the plan is made without.
+fn note_subvolumes(tree: &Tree, plan: &mut Plan) {
+    match subvolumes_inside(tree) {
+        Ok(subvolumes) => plan
+            .subvolumes
+            .extend(subvolumes.into_iter().map(|subvolume| SubvolumeFact {
+                path: text(&tree.path().join(subvolume.path)),
+                read_only: subvolume.read_only,
+            })),
+        Err(error) => plan.unseen.push(error.to_string()),
+    }
 }
 
 /// What a file system says of itself.

@@ -131,6 +131,17 @@ impl Text {
             .map(|mount| format!("{}: {} {}", mount.mountpoint, mount.file_system, mount.source))
             .collect();
         self.rows("mounts", &or_none(mounts, "none inside"));
+        if !plan.subvolumes.is_empty() {
+            let number = counted(
+                plan.subvolumes.len() as u64,
+                "btrfs subvolume",
+                "btrfs subvolumes",
+            );
+            self.row(
+                "subvolumes",
+                &format!("{number}, which only --subvolumes destroys"),
+            );
+        }
         let subvolumes: Vec<String> = plan
             .subvolumes
             .iter()
@@ -139,7 +150,7 @@ impl Text {
                 format!("{}{kind}", subvolume.path)
             })
             .collect();
-        self.rows("subvolumes", &subvolumes);
+        self.rows("", &subvolumes);
         self.rows(
             "used by",
             &or_none(plan.users.iter().map(user).collect(), "no process"),
