@@ -6,6 +6,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a failed unwrap in a test's helper is a failed test"
 )]
 
@@ -670,7 +671,7 @@ fn progress_is_one_json_object_a_line() {
 }
 
 #[test]
-fn the_brake_needs_a_kernel_that_measures_pressure_and_ends_on_a_signal() {
+fn the_brake_needs_a_kernel_that_measures_pressure() {
     let machine = Machine::new();
     grow(&machine.path("tree"), 10);
     machine.shell("touch none; mount --bind none /proc/pressure/io");
@@ -724,5 +725,15 @@ fn subvolumes_are_in_the_plan_and_go_only_if_it_was_asked_for() {
     );
     machine.mend("@/tree --apply --yes").ended(4).says("--subvolumes");
     machine.mend("@/tree --subvolumes --apply --yes").ended(0);
+    assert!(!machine.path("tree").exists());
+}
+
+#[test]
+fn a_full_disk_does_not_keep_the_tree_for_want_of_a_journal() {
+    let machine = Machine::new();
+    grow(&machine.path("tree"), 1);
+    machine.shell("mkdir state; mount -t tmpfs -o size=4k x state; dd if=/dev/zero of=state/fill bs=4k count=1 status=none");
+    let ran = machine.mend("@/tree --state-dir @/state --apply --yes").ended(0);
+    ran.says("no room for the journal");
     assert!(!machine.path("tree").exists());
 }
