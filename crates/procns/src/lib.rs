@@ -39,7 +39,7 @@ mod look;
 mod lookup;
 mod mounts;
 mod open;
-mod pool;
+pub mod pool;
 mod procfs;
 mod settle;
 mod stat;

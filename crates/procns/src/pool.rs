@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 
 /// How long a job may go without a sign of life, in seconds.
-pub(crate) const PATIENCE: u64 = 2;
+pub const PATIENCE: u64 = 2;
 /// How often the signs of life are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// More threads do not help: most of the work is in the kernel, on shared locks, and the node has work to do.
@@ -23,28 +23,30 @@ const MAX_STUCK: usize = 8;
 const IDLE: usize = usize::MAX;
 
 /// The sign of life of one worker.
-pub(crate) struct Pulse {
+#[derive(Debug)]
+pub struct Pulse {
     at: AtomicUsize,
     beats: AtomicU64,
 }
 
 impl Pulse {
     /// Says that the job goes on. Called between steps of a long job.
-    pub(crate) fn beat(&self) {
+    pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// What became of a list of jobs.
-pub(crate) struct Done<A> {
+#[derive(Debug)]
+pub struct Done<A> {
     /// The answers, in no order.
-    pub(crate) answers: Vec<A>,
+    pub answers: Vec<A>,
     /// The jobs that did not end. They may have given some of their answers.
-    pub(crate) given_up: Vec<usize>,
+    pub given_up: Vec<usize>,
 }
 
 /// One job: gives any number of answers.
-pub(crate) type Work<J, A> = dyn Fn(&J, &Pulse, &mut dyn FnMut(A)) + Send + Sync;
+pub type Work<J, A> = dyn Fn(&J, &Pulse, &mut dyn FnMut(A)) + Send + Sync;
 
 struct Shared<J, A> {
     jobs: Vec<J>,
@@ -95,7 +97,10 @@ struct Worker {
 }
 
 /// Does every job.
-pub(crate) fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
+///
+/// # Errors
+/// [`Error::Thread`] if not even one thread could be started.
+pub fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
 where
     J: Send + Sync + 'static,
     A: Send + 'static,
