@@ -3,6 +3,7 @@
 //! - [`Host`]: where the host's root is, and reading its files without ever blocking or leaving it;
 //! - [`mountinfo`]: the mount table of any process;
 //! - [`descent`]: walking down a tree without leaving its mount;
+//! - [`pool`]: reading what may never answer;
 //! - [`FileId`]: what makes a file or a namespace this one and no other;
 //! - [`StateDir`]: the tool's own directory with its lock, its journal and its memory of first sightings;
 //! - [`vantage`]: whether this process sees the host at all, or only a container of it.
@@ -23,6 +24,7 @@ mod handle;
 mod host;
 mod identity;
 pub mod mountinfo;
+pub mod pool;
 mod state;
 pub mod vantage;
 
