@@ -16,7 +16,7 @@ mod volume;
 
 pub use from_log::{Named, from_log};
 pub use judge::{Policy, plan};
-pub use layout::Layout;
+pub use layout::{DEFAULT_KUBELET_ROOT, FoundRoot, Layout, LayoutError, LayoutOptions, find_root, layout};
 pub use mount::{PodMount, Seer, Tie};
 pub use pod::{PodDir, PodIdentity, PodName};
 pub use scene::{live_pods, silent};

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nodemend_procns::pool::{self, PATIENCE, Pulse};
+use nodemend_hostfs::pool::{self, PATIENCE, Pulse};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 

@@ -1,6 +1,6 @@
 //! Work on a few threads, with no answer waited for longer than a moment.
 //!
-//! A read below /proc can block for as long as another process is stuck in the kernel: `environ` and `cmdline`
+//! A call on a dead file system does not return, and neither may a read below /proc: `environ` and `cmdline`
 //! take the lock of its memory map (`access_remote_vm` in mm/memory.c), and their open waits for an execve that
 //! hangs (`mm_access` in kernel/fork.c). Broken nodes have such processes. So the reads are done by threads
 //! that nobody joins: one that makes no progress is left behind, and its job is handed back as given up.
@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use crate::error::Error;
 
 /// How long a job may go without a sign of life, in seconds.
 pub const PATIENCE: u64 = 2;
@@ -96,11 +94,11 @@ struct Worker {
     stuck: bool,
 }
 
-/// Does every job.
+/// Does every job. One that shows no sign of life for [`PATIENCE`] is given up.
 ///
 /// # Errors
-/// [`Error::Thread`] if not even one thread could be started.
-pub fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
+/// If no thread can be started.
+pub fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> std::io::Result<Done<A>>
 where
     J: Send + Sync + 'static,
     A: Send + 'static,
@@ -108,7 +106,11 @@ where
     run_with(Duration::from_secs(PATIENCE), jobs, work)
 }
 
-fn run_with<J, A>(patience: Duration, jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
+/// As [`run`], with another patience.
+///
+/// # Errors
+/// If no thread can be started.
+pub fn run_with<J, A>(patience: Duration, jobs: Vec<J>, work: Box<Work<J, A>>) -> std::io::Result<Done<A>>
 where
     J: Send + Sync + 'static,
     A: Send + 'static,
@@ -134,7 +136,7 @@ where
             Ok(worker) => workers.push(worker),
             // One thread does the work too.
             Err(_) if !workers.is_empty() => {}
-            Err(error) => return Err(Error::Thread(error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(collect(patience, &shared, &mut workers))
@@ -151,7 +153,7 @@ where
     });
     let (shared, own) = (Arc::clone(shared), Arc::clone(&pulse));
     thread::Builder::new()
-        .name("census".into())
+        .name("reader".into())
         .stack_size(512 << 10)
         .spawn(move || labour(&shared, &own))?;
     Ok(Worker {
