@@ -52,8 +52,16 @@ impl<'a> ThirdLook<'a> {
         let took = start.elapsed();
         let again = looks_again(&survey, self.policy);
         self.required = again.required;
-        let looks = again.pods.into_iter().map(|look| (look.subject.uid.clone(), look)).collect();
-        self.last = Some(Taken { at: start, took, looks });
+        let looks = again
+            .pods
+            .into_iter()
+            .map(|look| (look.subject.uid.clone(), look))
+            .collect();
+        self.last = Some(Taken {
+            at: start,
+            took,
+            looks,
+        });
         Ok(())
     }
 }

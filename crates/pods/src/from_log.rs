@@ -36,13 +36,8 @@ static ORPHANED: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 /// The structured message at level 3; in JSON with a colon and a quoted key.
-static MOUNTED: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(concat!(
-        r#""Orphaned pod found[^"]*"[", ]+podUID[": =]+"#,
-        uid!()
-    ))
-    .ok()
-});
+static MOUNTED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(concat!(r#""Orphaned pod found[^"]*"[", ]+podUID[": =]+"#, uid!())).ok());
 static COUNT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"numErrs"?[=:] ?(\d+)|total of (\d+) errors similar"#).ok());
 

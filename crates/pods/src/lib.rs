@@ -9,6 +9,7 @@ mod details;
 mod error;
 mod from_log;
 mod held;
+mod intent;
 mod judge;
 mod layout;
 mod loss;

@@ -94,7 +94,10 @@ impl Loss {
             (n, false) => format!("{n} files"),
             (n, true) => format!("more than {n} files"),
         };
-        let age = self.now.checked_sub(sum.newest).and_then(|age| u64::try_from(age).ok());
+        let age = self
+            .now
+            .checked_sub(sum.newest)
+            .and_then(|age| u64::try_from(age).ok());
         let age = age.map_or("in the future".to_owned(), |age| format!("{} ago", Spoken(age)));
         format!("{entries}, {}, newest change {age}", Bytes(sum.bytes))
     }
@@ -113,7 +116,10 @@ impl fmt::Display for Loss {
             parts.push(format!("what {} emptyDir in memory hold", self.in_memory));
         }
         if self.unread > 0 {
-            parts.push(format!("nobody knows what of {} volumes that cannot be read", self.unread));
+            parts.push(format!(
+                "nobody knows what of {} volumes that cannot be read",
+                self.unread
+            ));
         }
         match parts.is_empty() {
             true => f.write_str("nothing"),

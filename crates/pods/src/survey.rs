@@ -80,7 +80,9 @@ pub fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, SurveyErro
     let (testimony, knowledge) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| runtimes(host, options, &census));
         let testimony = testimony(host, &options.access, &layout, &census);
-        let knowledge = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let knowledge = asking
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (testimony, knowledge)
     });
     Ok(Survey {

@@ -55,7 +55,8 @@ pub const PROCESSES: &str = "processes";
 /// Devices on what lies in a pod directory.
 pub const BLOCKS: &str = "loop, swap and dm devices";
 
-pub(crate) const ANOTHER_ROOT: &str = "another root is read, and what runs on this kernel says nothing about it";
+pub(crate) const ANOTHER_ROOT: &str =
+    "another root is read, and what runs on this kernel says nothing about it";
 
 /// What each source said. To be judged with what the runtimes and the processes say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -129,7 +129,7 @@ impl<T> Drop for Driver<T> {
     }
 }
 
-fn request(server: &Server, path: &str) -> Result<Request<Empty<Bytes>>, Failure> {
+pub(crate) fn request(server: &Server, path: &str) -> Result<Request<Empty<Bytes>>, Failure> {
     let mut request = Request::get(path)
         .header(HOST, &server.host)
         .header(ACCEPT, "application/json");

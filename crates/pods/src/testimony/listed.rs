@@ -46,7 +46,7 @@ pub(crate) fn ask(
     }
 }
 
-async fn within(
+pub(crate) async fn within(
     deadline: Duration,
     asking: impl Future<Output = Result<Known, String>>,
 ) -> Result<Known, String> {
