@@ -144,17 +144,6 @@ impl Repair for MendPods {
         self.repair.intent(subject, survey.taken)
     }
 
-    fn dangerous(&self) -> Option<&'static str> {
-        match &self.repair {
-            nodemend_pods::Repair::Purge(Purge {
-                accept_ephemeral: true,
-                archive: None,
-                ..
-            }) => Some("What is in emptyDir volumes will be lost for good: nothing else has a copy of it."),
-            nodemend_pods::Repair::Purge(_) | nodemend_pods::Repair::Unblock => None,
-        }
-    }
-
     fn apply(
         &mut self,
         orphans: Vec<Orphan<PodDir>>,

@@ -59,9 +59,12 @@ impl<'a> Scene<'a> {
         let Some(Known::Pods { pods, .. }) = self.survey.testimony.of(source) else {
             return None;
         };
-        let young = match self.survey.testimony.kubelet {
-            KubeletProcess::Running { since, .. } if source == KUBELET => self.too_young(since),
-            _ => None,
+        let young = if let (KUBELET, KubeletProcess::Running { since, .. }) =
+            (source, &self.survey.testimony.kubelet)
+        {
+            self.too_young(*since)
+        } else {
+            None
         };
         young.or_else(|| {
             matches!(source, KUBELET | API_SERVER)

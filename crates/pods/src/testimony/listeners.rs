@@ -117,11 +117,11 @@ pub(crate) fn reach(all: &[Listener], own: &HashSet<u64>, port: u16) -> Result<S
 
 /// A listener on every address is reached by loopback.
 fn target(at: SocketAddr) -> SocketAddr {
-    let ip = match at.ip() {
-        // A listener on [::] takes IPv4 as well, unless told otherwise, but a host may have IPv6 turned off on lo.
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
+    // One on [::] takes IPv4 as well, unless told otherwise; and a host may have no IPv6 on lo.
+    let ip = if at.ip().is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        at.ip()
     };
     SocketAddr::new(ip, at.port())
 }

@@ -37,7 +37,7 @@ impl Places {
             ids.map(|id| (id, pod.uid.clone()))
         });
         Self {
-            prefixes: roots(layout).map(|root| prefix(root)).collect(),
+            prefixes: roots(layout).map(prefix).collect(),
             uids: layout.pods.iter().map(|pod| pod.uid.clone()).collect(),
             mounts: mounts.collect(),
         }
