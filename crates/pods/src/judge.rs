@@ -76,17 +76,13 @@ fn first_look() -> Source {
 
 /// What had no known owner in a look.
 fn ownerless(survey: &Survey, policy: &Policy) -> HashSet<PodIdentity> {
-    let no_owner = |look: &Look<PodDir>| {
-        !look
-            .evidence
-            .iter()
-            .any(|said| matches!(said.claim, Claim::InUse(_)))
+    let scene = Scene::of(survey, policy);
+    let no_owner = |pod: &&PodDir| {
+        let said = scene.evidence(pod);
+        !said.iter().any(|said| matches!(said.claim, Claim::InUse(_)))
     };
-    let looks = Scene::of(survey, policy).looks().pods.into_iter();
-    looks
-        .filter(no_owner)
-        .map(|look| look.subject.identity())
-        .collect()
+    let pods = survey.layout.pods.iter().filter(no_owner);
+    pods.map(Subject::identity).collect()
 }
 
 /// The looks of a third survey, taken under the lock, for [`nodemend_evidence::Orphan::confirm`]. The plan that is being

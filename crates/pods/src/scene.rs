@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use nodemend_evidence::{Claim, Look, Source};
+use nodemend_evidence::{Claim, Evidence, Look, Source};
 use nodemend_hostfs::Spoken;
 
 use crate::claims::{self, Heard, Sources, is_below};
 use crate::judge::{Looks, Policy};
+use crate::pod::PodDir;
 use crate::runtimes::{self, Runtimes};
 use crate::survey::Survey;
 use crate::testimony::{
@@ -161,6 +162,11 @@ impl<'a> Scene<'a> {
         required
     }
 
+    /// Everything that this survey says of one pod directory.
+    pub(crate) fn evidence(&self, pod: &PodDir) -> Vec<Evidence> {
+        claims::of(self, pod)
+    }
+
     /// Everything that this survey says of each pod directory.
     pub(crate) fn looks(&self) -> Looks {
         let pods = self.survey.layout.pods.iter();
@@ -169,7 +175,7 @@ impl<'a> Scene<'a> {
             pods: pods
                 .map(|pod| Look {
                     subject: pod.clone(),
-                    evidence: claims::of(self, pod),
+                    evidence: self.evidence(pod),
                 })
                 .collect(),
         }

@@ -27,6 +27,8 @@ mod podlist;
 mod process;
 mod processes;
 mod settings;
+#[cfg(test)]
+mod standin;
 mod tls;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! Devices that stand on what lies in a pod directory: loop devices, swap, device-mapper.
 
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -23,13 +24,13 @@ const LIMIT: u64 = 1 << 20;
 pub(crate) fn look(host: &Host, layout: &Layout) -> Known {
     let places = Places::of(layout);
     let mut pods = Vec::new();
+    // Thousands of pods may stand on one device.
+    let mut known = HashMap::new();
     let said = loops(host, &places, &mut pods)
         .and_then(|()| swaps(host, &places, &mut pods))
         .and_then(|()| {
-            layout
-                .pods
-                .iter()
-                .try_for_each(|pod| holders(host, pod, &mut pods))
+            let mut each = layout.pods.iter();
+            each.try_for_each(|pod| holders(host, pod, &mut known, &mut pods))
         });
     Known::of(said.map_err(|error| error.to_string()).map(|()| Known::Pods {
         pods,
@@ -70,7 +71,12 @@ fn swaps(host: &Host, places: &Places, pods: &mut Vec<(Uid, String)>) -> Result<
 }
 
 /// Devices on the devices of a pod: those that are mounted in it, and those that its block volumes lead to.
-fn holders(host: &Host, pod: &PodDir, pods: &mut Vec<(Uid, String)>) -> Result<(), Error> {
+fn holders(
+    host: &Host,
+    pod: &PodDir,
+    known: &mut HashMap<(u32, u32), Option<String>>,
+    pods: &mut Vec<(Uid, String)>,
+) -> Result<(), Error> {
     let mounted = pod
         .mounts
         .iter()
@@ -82,13 +88,14 @@ fn holders(host: &Host, pod: &PodDir, pods: &mut Vec<(Uid, String)>) -> Result<(
     devices.sort_unstable();
     devices.dedup();
     for (major, minor) in devices {
-        let dir = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/holders"));
-        if let Some(holder) = list(host, &dir)?.first() {
-            let holder = holder.to_string_lossy();
-            pods.push((
-                pod.uid.clone(),
-                format!("/dev/{holder} stands on its device {major}:{minor}"),
-            ));
+        if let std::collections::hash_map::Entry::Vacant(unknown) = known.entry((major, minor)) {
+            let dir = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/holders"));
+            let first = list(host, &dir)?.into_iter().next();
+            unknown.insert(first.map(|holder| holder.to_string_lossy().into_owned()));
+        }
+        if let Some(Some(holder)) = known.get(&(major, minor)) {
+            let said = format!("/dev/{holder} stands on its device {major}:{minor}");
+            pods.push((pod.uid.clone(), said));
         }
     }
     Ok(())
@@ -131,5 +138,79 @@ fn optional<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a failed unwrap is a failed test"
+    )]
+
+    use nodemend_hostfs::FileId;
+
+    use super::*;
+
+    const UID: &str = "0c9a8c4e-3a51-4c0e-9d1c-5a2f6f0f6b11";
+
+    #[test]
+    fn t23_a_loop_device_or_swap_on_a_file_of_a_pod_keeps_it_and_kubelets_own_loop_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let uid: Uid = UID.parse().unwrap();
+        let layout = Layout {
+            root: "/k".into(),
+            known_by: String::new(),
+            root_id: FileId::default(),
+            also_at: Vec::new(),
+            pods: vec![PodDir {
+                uid: uid.clone(),
+                path: format!("/k/pods/{UID}").into(),
+                identity: crate::pod::PodIdentity {
+                    uid: uid.clone(),
+                    dir: FileId::default(),
+                    mount: 1,
+                },
+                name: None,
+                changed: 0,
+                volumes: Vec::new(),
+                mounts: Vec::new(),
+                strange: Vec::new(),
+                unread: Vec::new(),
+            }],
+            strangers: Vec::new(),
+            unread: Vec::new(),
+        };
+        let said = |layout: &Layout| match look(&Host::at(dir.path()), layout) {
+            Known::Pods { pods, .. } => pods.into_iter().map(|(_, said)| said).collect::<Vec<_>>(),
+            silent @ (Known::Partly { .. } | Known::Silent(_) | Known::NotHere(_)) => panic!("{silent:?}"),
+        };
+        write("sys/block/loop0/size", "0");
+        write(
+            "sys/block/loop1/loop/backing_file",
+            &format!("/k/plugins/kubernetes.io/csi/volumeDevices/pv/dev/{UID}\n"),
+        );
+        assert!(said(&layout).is_empty());
+        write(
+            "sys/block/loop2/loop/backing_file",
+            &format!("/k/pods/{UID}/volumes/kubernetes.io~empty-dir/a/disk\n"),
+        );
+        write(
+            "proc/swaps",
+            &format!("Filename\tType\n/k/pods/{UID}/volumes/x/swap file 1024\n/dev/sda2 partition 1\n"),
+        );
+        assert_eq!(
+            said(&layout),
+            [
+                "/dev/loop2 stands on a file of it",
+                "the kernel swaps to a file of it"
+            ]
+        );
     }
 }

@@ -6,39 +6,19 @@
 
 //! kubelet's list over a real connection: TLS with a certificate of its own, a token, a client certificate.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
 use crate::testimony::http::Token;
 use crate::testimony::listed::{on_a_thread, within};
+use crate::testimony::standin::{Says, ok, serve};
 use crate::testimony::tls::Identity;
 
 const UID: &str = "0c9a8c4e-3a51-4c0e-9d1c-5a2f6f0f6b11";
-
-/// What a stand-in says, and what it does with its connection after it.
-#[derive(Clone)]
-struct Says {
-    head: &'static str,
-    body: String,
-    hang: bool,
-}
-
-fn ok(body: &str) -> Says {
-    Says {
-        head: "200 OK",
-        body: body.to_owned(),
-        hang: false,
-    }
-}
 
 fn list() -> String {
     format!(
@@ -46,116 +26,18 @@ fn list() -> String {
     )
 }
 
-/// A kubelet that answers `/healthz` and `/pods`. Gives its port, and what it was asked.
+/// A kubelet that answers `/healthz` and `/pods`, with a certificate of its own. Gives its port, and what it was asked.
 fn kubelet(healthz: Says, pods: Says) -> (SocketAddr, Receiver<String>) {
     let key = KeyPair::generate().unwrap();
-    // As kubelet's own: for the node's name, signed by itself.
+    // For the node's name, signed by itself.
     let certificate = CertificateParams::new(vec!["node-1".to_owned()])
         .unwrap()
         .self_signed(&key)
         .unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(Arc::new(AnyClient))
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
-        )
-        .unwrap();
-    let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (tell, asked) = channel();
-    let tell = Mutex::new(tell);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(stream) = stream else { return };
-            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-            let mut tls = StreamOwned::new(connection, stream);
-            let mut request = Vec::new();
-            let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\n") && matches!(tls.read(&mut byte), Ok(1)) {
-                request.push(byte[0]);
-            }
-            let shown = tls.conn.peer_certificates().is_some();
-            let request = String::from_utf8_lossy(&request).into_owned();
-            drop(
-                tell.lock()
-                    .unwrap()
-                    .send(format!("{request}certificate: {shown}")),
-            );
-            let says = if request.starts_with("GET /healthz") {
-                &healthz
-            } else {
-                &pods
-            };
-            if says.hang {
-                std::thread::sleep(Duration::from_secs(30));
-            }
-            let head = format!(
-                "HTTP/1.1 {}\r\nContent-Length: {}\r\n\r\n",
-                says.head,
-                says.body.len()
-            );
-            drop(
-                tls.write_all(head.as_bytes())
-                    .and_then(|()| tls.write_all(says.body.as_bytes())),
-            );
-            drop(tls.flush());
-            tls.conn.send_close_notify();
-            drop(tls.flush());
-        }
-    });
-    (address, asked)
-}
-
-/// Asks for a client certificate and takes any.
-#[derive(Debug)]
-struct AnyClient;
-
-impl rustls::server::danger::ClientCertVerifier for AnyClient {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::server::danger::ClientCertVerified, rustls::Error> {
-        Ok(rustls::server::danger::ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
+    serve(&certificate.pem(), &key.serialize_pem(), move |path| match path {
+        "/healthz" => healthz.clone(),
+        _ => pods.clone(),
+    })
 }
 
 fn asking(secure: SocketAddr, credentials: Vec<Credentials>) -> Asking {
