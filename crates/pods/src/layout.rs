@@ -269,3 +269,6 @@ fn assemble(
         unread: sight.unread,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,9 @@ pub(super) struct Sight {
     /// By pod. Locked by whoever looks at that pod.
     pub(super) mounts: Arc<Vec<Mutex<Vec<PodMount>>>>,
     pub(super) root_at: Vec<PathBuf>,
-    pods_at: Vec<PathBuf>,
-    global_mounts: HashSet<PathBuf>,
-    memory: HashSet<(u32, u32)>,
+    pub(super) pods_at: Vec<PathBuf>,
+    pub(super) global_mounts: HashSet<PathBuf>,
+    pub(super) memory: HashSet<(u32, u32)>,
     pub(super) unread: Vec<String>,
     /// False if this namespace's own table is not known: then nothing must be touched.
     pub(super) own: bool,

@@ -302,8 +302,8 @@ impl Walk<'_> {
 
     /// What `vol_data.json` says. One that says nothing is not kubelet's.
     fn record(&mut self, dir: BorrowedFd<'_>, path: &Path) -> Option<csi::Record> {
-        let bytes = self.small(dir, c"vol_data.json", path, csi::LARGEST)?;
-        let record = csi::parse(&bytes);
+        let bytes = self.small(dir, c"vol_data.json", path, csi::LARGEST);
+        let record = bytes.and_then(|bytes| csi::parse(&bytes));
         if record.is_none() {
             self.draft.strange.push(path.to_owned());
         }
