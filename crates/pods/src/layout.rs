@@ -33,7 +33,8 @@ mod walk;
 pub use error::LayoutError;
 pub use find::{DEFAULT_KUBELET_ROOT, FoundRoot, find_root};
 use root::Root;
-use sight::{Sight, lock, sight};
+use sight::{Sight, sight};
+use tie::lock;
 use walk::{Draft, Limits, Walked, Way};
 
 /// Where containers' logs are, in directories that tell the names of pods.

@@ -1,5 +1,6 @@
 //! What is mounted, in every mount namespace.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::take::{own, own_mount_namespace};
 pub struct Viewer {
     /// A process or thread of that namespace; None for the namespace of the caller.
     pub pid: Option<u32>,
-    /// Its name.
+    /// Its name, if the census has it.
     pub comm: String,
     /// The inode of the mount namespace.
     pub namespace: u64,
@@ -37,6 +38,8 @@ pub struct Tables<A> {
 struct Job {
     /// None is the caller's own namespace.
     viewers: Option<Vec<u32>>,
+    /// The names of the viewers, as far as the census has them.
+    names: HashMap<u32, String>,
     namespace: u64,
 }
 
@@ -83,10 +86,6 @@ pub fn mount_tables<A: Send + 'static>(
             "mount namespace {namespace}: the kernel did not give its table within {PATIENCE} s"
         ));
     }
-    for (viewer, _) in &mut tables.read {
-        let process = viewer.pid.and_then(|pid| census.process(pid));
-        viewer.comm = process.map_or_else(String::new, |process| process.comm.clone());
-    }
     tables
         .read
         .sort_by_key(|(viewer, _)| (viewer.pid.is_some(), viewer.namespace));
@@ -100,10 +99,15 @@ fn jobs(census: &Census, own: u64) -> Vec<Job> {
         .filter(|namespace| namespace.inode != own);
     let others = others.map(|MountNamespace { inode, viewers }| Job {
         viewers: Some(viewers.clone()),
+        names: viewers
+            .iter()
+            .filter_map(|pid| Some((*pid, census.process(*pid)?.comm.clone())))
+            .collect(),
         namespace: *inode,
     });
     let own = Job {
         viewers: None,
+        names: HashMap::new(),
         namespace: own,
     };
     std::iter::once(own).chain(others).collect()
@@ -154,7 +158,10 @@ fn table<A>(
     }
     let viewer = Viewer {
         pid,
-        comm: String::new(),
+        comm: pid
+            .and_then(|pid| job.names.get(&pid))
+            .cloned()
+            .unwrap_or_default(),
         namespace: job.namespace,
     };
     let answer = select(&viewer, &buffer).map_err(unread)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nodemend_hostfs::Host;
 use nodemend_procns::{Census, Tables};
@@ -10,7 +10,7 @@ use nodemend_procns::{Census, Tables};
 use super::class::{Mounted, classify};
 use super::error::LayoutError;
 use super::root::Root;
-use super::tie::{Found, Search, below, is_memory};
+use super::tie::{Found, Mounts, Search, below, is_memory};
 use super::walk::Draft;
 use crate::mount::{PodMount, Tie};
 use crate::pod::{PodDir, PodIdentity, PodName};
@@ -21,7 +21,7 @@ use crate::volume::{Part, Volume};
 #[derive(Default)]
 pub(super) struct Sight {
     /// By pod. Locked by whoever looks at that pod.
-    pub(super) mounts: Arc<Vec<Mutex<Vec<PodMount>>>>,
+    pub(super) mounts: Arc<Mounts>,
     pub(super) root_at: Vec<PathBuf>,
     pub(super) pods_at: Vec<PathBuf>,
     pub(super) global_mounts: HashSet<PathBuf>,
@@ -49,30 +49,18 @@ pub(super) fn sight(host: &Host, census: &Census, root: &Root, uids: &[Uid]) -> 
         .iter()
         .enumerate()
         .map(|(at, uid)| (uid.as_str().to_owned(), at));
-    let search = Search::new(root, pods, index.collect());
+    let search = Search::new(root, pods, index.collect(), Arc::clone(&sight.mounts));
     let tables: Tables<Found> =
         nodemend_procns::mount_tables(host, census, move |viewer, table| search.table(viewer, table))?;
     sight.unread = tables.unread;
     for (viewer, found) in tables.read {
-        sight.add(viewer.pid.is_none(), &viewer.comm, found);
+        sight.add(viewer.pid.is_none(), found);
     }
     Ok(sight)
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Sight {
-    fn add(&mut self, own: bool, comm: &str, found: Found) {
-        for (pod, mut mount) in found.ties {
-            if let Some(seer) = &mut mount.seen_by {
-                comm.clone_into(&mut seer.comm);
-            }
-            if let Some(mounts) = self.mounts.get(pod) {
-                lock(mounts).push(mount);
-            }
-        }
+    fn add(&mut self, own: bool, found: Found) {
         self.global_mounts.extend(found.global_mounts);
         if own {
             self.own = true;
@@ -129,7 +117,7 @@ impl Sight {
     fn classified(
         &self,
         uid: &Uid,
-        volumes: Vec<(Volume, Option<[PathBuf; 2]>)>,
+        volumes: Vec<(Volume, Option<Box<[PathBuf; 2]>>)>,
         mounts: &[PodMount],
     ) -> Vec<Volume> {
         let mut at: HashMap<&Path, Vec<&PodMount>> = HashMap::new();

@@ -50,7 +50,7 @@ fn surprised(below: &str) -> Box<Draft> {
     let walked = walk_all(&sight, root, vec![UID.parse().unwrap()], &options).unwrap();
     match walked.pods.into_iter().next().unwrap().1 {
         Walked::Pod(draft) => draft,
-        other => panic!("{other:?}"),
+        other @ (Walked::Stranger(_) | Walked::Gone) => panic!("{other:?}"),
     }
 }
 

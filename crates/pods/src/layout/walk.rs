@@ -49,7 +49,7 @@ pub(crate) struct Draft {
     pub(crate) changed: i64,
     pub(crate) name: Option<PodName>,
     /// Each with the places of its global mount.
-    pub(crate) volumes: Vec<(Volume, Option<[PathBuf; 2]>)>,
+    pub(crate) volumes: Vec<(Volume, Option<Box<[PathBuf; 2]>>)>,
     pub(crate) strange: Vec<PathBuf>,
     pub(crate) unread: Vec<String>,
 }
@@ -89,6 +89,7 @@ impl Way<'_> {
             draft: Draft::default(),
         };
         walk.top(&dir);
+        walk.draft.volumes.shrink_to_fit();
         Walked::Pod(Box::new(walk.draft))
     }
 
@@ -293,7 +294,7 @@ impl Walk<'_> {
             .flatten();
         if let (Some(record), Some(last)) = (record, self.draft.volumes.last_mut()) {
             last.0.csi = Some(record.csi);
-            last.1 = Some(record.places);
+            last.1 = Some(Box::new(record.places));
         }
         let others = entries.into_iter().map(|(name, _)| name);
         let others = others.filter(|name| name.as_c_str() != c"mount" && name.as_c_str() != c"vol_data.json");

@@ -3,6 +3,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
+    clippy::use_debug,
+    clippy::wildcard_enum_match_arm,
     missing_docs,
     unreachable_pub
 )]
