@@ -160,7 +160,7 @@ fn walk_all(
         let limits = Limits {
             entries: options.count_entries.max(1),
             time: options.count_time,
-            until: Instant::now() + options.count_all,
+            until: later(options.count_all),
         };
         let mounts = Arc::clone(&sight.mounts);
         let jobs: Vec<(usize, Uid)> = uids.iter().cloned().enumerate().collect();
@@ -202,6 +202,13 @@ fn walk_all(
             .map(|(uid, walked)| (uid, walked.unwrap_or_else(unread)))
             .collect(),
     })
+}
+
+/// A moment that lies so far ahead; a year, if that cannot be said.
+fn later(ahead: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(ahead)
+        .unwrap_or(now + Duration::from_secs(365 * 86_400))
 }
 
 /// Where something is mounted in the pod directory, by the path that is walked.

@@ -89,6 +89,9 @@ impl Way<'_> {
             draft: Draft::default(),
         };
         walk.top(&dir);
+        // A directory has its names in no order.
+        walk.draft.strange.sort_unstable();
+        walk.draft.unread.sort_unstable();
         walk.draft.volumes.shrink_to_fit();
         Walked::Pod(Box::new(walk.draft))
     }
@@ -332,10 +335,11 @@ impl Walk<'_> {
     }
 
     fn bounds(&self) -> Bounds {
-        let until = Instant::now().checked_add(self.limits.time);
+        let own = Instant::now().checked_add(self.limits.time);
+        let until = own.map_or(self.limits.until, |own| own.min(self.limits.until));
         Bounds {
             entries: self.limits.entries,
-            until: until.map_or(self.limits.until, |until| until.min(self.limits.until)),
+            until,
         }
     }
 

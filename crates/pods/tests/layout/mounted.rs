@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use nodemend_lab::disk::Format;
 use nodemend_pods::{Class, Content, Layout, LayoutOptions, PodDir, Tie};
 
 use crate::room::{Dead, Elsewhere, ONE, Room, TWO, bind, counted, fill, look, tmpfs, told};
@@ -107,6 +108,55 @@ fn t5_a_container_that_has_the_hosts_file_of_a_pod_has_something_of_it() {
     let _shell = Elsewhere::with(&format!("mount --bind {} /etc/hosts", from.display()));
     let pod = room.first();
     assert_eq!(mounts(&pod), [(Tie::From, PathBuf::from("/etc/hosts"), true)]);
+}
+
+#[test]
+fn what_is_bound_out_of_a_pod_is_of_it_on_every_file_system() {
+    for format in Format::ALL {
+        let room = Room::on(format, 320);
+        let hosts = room.dir("", &["etc-hosts"]).join("etc-hosts");
+        let out = room.ground.directory().unwrap().join("out");
+        fs::write(&out, "").unwrap();
+        bind(&hosts, &out);
+        // That of a btrfs has its subvolume in front of it, and a device that lstat does not know.
+        let leaf = room.dir(LOCAL, &[]);
+        fill(&room.disk.join("data"), &["precious"]);
+        bind(&room.disk.join("data"), &leaf);
+        let pod = room.first();
+        assert_eq!(
+            mounts(&pod),
+            [(Tie::From, out, false), (Tie::In, leaf, false)],
+            "{format:?}"
+        );
+    }
+}
+
+#[test]
+fn a_root_in_a_subvolume_is_told_by_the_mount_table_and_not_by_device_numbers() {
+    let mut room = Room::on(Format::Btrfs, 320);
+    let made = |args: &[&str]| {
+        assert!(
+            Command::new("btrfs")
+                .args(args)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        )
+    };
+    let sub = room.disk.join("sub");
+    made(&["subvolume", "create", sub.to_str().unwrap()]);
+    room.root = sub.join("kubelet");
+    let hosts = room.dir("", &["etc-hosts"]).join("etc-hosts");
+    let out = room.ground.directory().unwrap().join("out");
+    fs::write(&out, "").unwrap();
+    bind(&hosts, &out);
+    let pod = room.first();
+    assert_eq!(mounts(&pod), [(Tie::From, out, false)]);
+    assert_eq!(
+        pod.mounts[0].mount.root.to_str().unwrap(),
+        format!("/sub/kubelet/pods/{ONE}/etc-hosts")
+    );
 }
 
 #[test]

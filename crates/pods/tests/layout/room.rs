@@ -28,8 +28,13 @@ pub struct Room {
 impl Room {
     /// With an ext4 and the root `kubelet` on it.
     pub fn new() -> Self {
+        Self::on(Format::Ext4, 64)
+    }
+
+    /// On another file system, of so many megabytes.
+    pub fn on(format: Format, megabytes: u64) -> Self {
         let ground = Ground::enter().unwrap();
-        let disk = ground.disk(Format::Ext4, 64).unwrap();
+        let disk = ground.disk(format, megabytes).unwrap();
         let root = disk.join("kubelet");
         fs::create_dir_all(root.join("pods")).unwrap();
         Self { ground, disk, root }
