@@ -250,7 +250,8 @@ fn assemble(
     let pods_path = walked.root.join("pods");
     let mut pods = Vec::new();
     for (at, (uid, what)) in walked.pods.into_iter().enumerate() {
-        let path = pods_path.join(uid.as_str());
+        let mut path = pods_path.join(uid.as_str());
+        path.shrink_to_fit();
         match what {
             Walked::Gone => {}
             Walked::Stranger(reason) => strangers.push((path, reason)),

@@ -22,7 +22,7 @@ pub struct Volume {
     /// What is there, below what is mounted on it.
     pub content: Content,
     /// CSI: what `vol_data.json` says, and whether its global mount is there.
-    pub csi: Option<CsiVolume>,
+    pub csi: Option<Box<CsiVolume>>,
 }
 
 /// The parts of a pod directory.

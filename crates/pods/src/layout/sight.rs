@@ -93,9 +93,19 @@ impl Sight {
         name: Option<PodName>,
         mount: u64,
     ) -> PodDir {
-        let mut volumes = self.classified(&uid, draft.volumes, &mounts);
+        let Draft {
+            mut volumes, places, ..
+        } = draft;
+        self.classify(&uid, &mut volumes, &mounts);
+        for (at, places) in places {
+            let there = places
+                .into_iter()
+                .find(|place| self.global_mounts.contains(place));
+            if let Some(csi) = volumes.get_mut(at).and_then(|volume| volume.csi.as_mut()) {
+                csi.global_mount = there;
+            }
+        }
         volumes.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        volumes.shrink_to_fit();
         let identity = PodIdentity {
             uid: uid.clone(),
             dir: draft.dir,
@@ -114,12 +124,7 @@ impl Sight {
         }
     }
 
-    fn classified(
-        &self,
-        uid: &Uid,
-        volumes: Vec<(Volume, Option<Box<[PathBuf; 2]>>)>,
-        mounts: &[PodMount],
-    ) -> Vec<Volume> {
+    fn classify(&self, uid: &Uid, volumes: &mut [Volume], mounts: &[PodMount]) {
         let mut at: HashMap<&Path, Vec<&PodMount>> = HashMap::new();
         for mount in mounts {
             if let Some(path) = Self::inside(&self.pods_at, uid, mount) {
@@ -128,18 +133,13 @@ impl Sight {
         }
         // A subpath of a file system in memory is of the volume that this is.
         let mut plugins: HashMap<(u32, u32), String> = HashMap::new();
-        for (volume, _) in volumes.iter().filter(|(volume, _)| volume.part == Part::Volume) {
-            for mount in at
-                .get(&*volume.path)
-                .into_iter()
-                .flatten()
-                .filter(|mount| is_memory(&mount.mount))
-            {
+        for volume in volumes.iter().filter(|volume| volume.part == Part::Volume) {
+            let stack = at.get(&*volume.path).into_iter().flatten();
+            for mount in stack.filter(|mount| is_memory(&mount.mount)) {
                 plugins.insert(mount.mount.dev, volume.plugin.clone());
             }
         }
-        let mut classified = Vec::with_capacity(volumes.len());
-        for (mut volume, places) in volumes {
+        for volume in volumes {
             let stack = at.get(&*volume.path).map(Vec::as_slice).unwrap_or_default();
             let of_memory = (volume.part == Part::Subpath)
                 .then(|| stack.iter().find_map(|mount| plugins.get(&mount.mount.dev)))
@@ -147,15 +147,7 @@ impl Sight {
             let plugin = of_memory.unwrap_or(&volume.plugin);
             let stack: Vec<Mounted> = stack.iter().map(|mount| self.mounted(mount)).collect();
             volume.class = classify(volume.part, plugin, &stack, &volume.content);
-            if let (Some(csi), Some(places)) = (&mut volume.csi, places) {
-                let there = places
-                    .into_iter()
-                    .find(|place| self.global_mounts.contains(place));
-                csi.global_mount = there;
-            }
-            classified.push(volume);
         }
-        classified
     }
 
     fn mounted(&self, mount: &PodMount) -> Mounted {

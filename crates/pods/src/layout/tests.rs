@@ -62,11 +62,11 @@ fn t9_a_volume_that_was_mounted_meanwhile_is_refused_by_the_kernel_and_not_asked
     ] {
         let draft = surprised(below);
         assert_eq!(draft.unread, Vec::<String>::new());
-        assert_eq!(draft.volumes[0].0.content, Content::Mounted);
+        assert_eq!(draft.volumes[0].content, Content::Mounted);
     }
     let draft = surprised("volumes/kubernetes.io~empty-dir/x/deep");
     assert!(matches!(
-        draft.volumes[0].0.content,
+        draft.volumes[0].content,
         Content::Files { entries: 1, .. }
     ));
 }

@@ -48,8 +48,9 @@ pub(crate) struct Draft {
     pub(crate) dir: FileId,
     pub(crate) changed: i64,
     pub(crate) name: Option<PodName>,
-    /// Each with the places of its global mount.
-    pub(crate) volumes: Vec<(Volume, Option<Box<[PathBuf; 2]>>)>,
+    pub(crate) volumes: Vec<Volume>,
+    /// Where the global mounts of CSI volumes would be, with the index of the volume.
+    pub(crate) places: Vec<(usize, [PathBuf; 2])>,
     pub(crate) strange: Vec<PathBuf>,
     pub(crate) unread: Vec<String>,
 }
@@ -251,19 +252,14 @@ impl Walk<'_> {
         self.found(path, part, plugin, title, content);
     }
 
-    fn found(
-        &mut self,
-        path: PathBuf,
-        part: Part,
-        plugin: &str,
-        title: String,
-        content: Content,
-    ) -> &mut Volume {
+    fn found(&mut self, mut path: PathBuf, part: Part, plugin: &str, title: String, content: Content) {
         if let Content::Unread(reason) = &content {
             let reason = reason.clone();
             self.unread(&path, &reason);
         }
-        let volume = Volume {
+        // Very many are kept.
+        path.shrink_to_fit();
+        self.draft.volumes.push(Volume {
             plugin: plugin.to_owned(),
             name: title,
             path,
@@ -271,11 +267,7 @@ impl Walk<'_> {
             class: Class::MaybeOnlyCopy,
             content,
             csi: None,
-        };
-        let volumes = &mut self.draft.volumes;
-        volumes.push((volume, None));
-        let last = volumes.len() - 1;
-        &mut volumes[last].0
+        });
     }
 
     /// `volumes/kubernetes.io~csi/<name>/{mount, vol_data.json}`.
@@ -295,9 +287,10 @@ impl Walk<'_> {
         let record = has_record
             .then(|| self.record(dir.as_fd(), &path.join("vol_data.json")))
             .flatten();
-        if let (Some(record), Some(last)) = (record, self.draft.volumes.last_mut()) {
-            last.0.csi = Some(record.csi);
-            last.1 = Some(Box::new(record.places));
+        let last = self.draft.volumes.len() - 1;
+        if let (Some(record), Some(volume)) = (record, self.draft.volumes.get_mut(last)) {
+            volume.csi = Some(Box::new(record.csi));
+            self.draft.places.push((last, record.places));
         }
         let others = entries.into_iter().map(|(name, _)| name);
         let others = others.filter(|name| name.as_c_str() != c"mount" && name.as_c_str() != c"vol_data.json");
