@@ -167,3 +167,65 @@ fn table<A>(
     let answer = select(&viewer, &buffer).map_err(unread)?;
     Ok(Some((viewer, answer)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use nodemend_hostfs::mountinfo;
+
+    use super::*;
+
+    /// Whether something is mounted at a path, by each table.
+    fn at(census: &Census, path: &'static str) -> Tables<bool> {
+        let select = |_: &Viewer, table: &[u8]| {
+            let mounts = mountinfo::parse(table).map_err(|error| error.to_string())?;
+            Ok(mounts.iter().any(|mount| mount.mountpoint == Path::new(path)))
+        };
+        mount_tables(&Host::local(), census, select).unwrap()
+    }
+
+    #[test]
+    fn the_callers_own_table_comes_first_and_that_of_another_namespace_is_read_too() {
+        let script = "mount -t tmpfs x /mnt && mkdir /mnt/deep && mount -t tmpfs x /mnt/deep && echo ready && read end";
+        let mut shell = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 5];
+        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let census = Census::take(&Host::local()).unwrap();
+        let tables = at(&census, "/mnt/deep");
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        let (own, here) = &tables.read[0];
+        assert_eq!((own.pid, *here), (None, false));
+        let (other, _) = tables.read.iter().find(|(_, there)| *there).unwrap();
+        assert_eq!((other.pid, other.comm.as_str()), (Some(shell.id()), "sh"));
+        let gone = at(&census, "/mnt/deep");
+        assert!(
+            gone.read.iter().all(|(_, there)| !there),
+            "its namespace has ended"
+        );
+        assert_eq!(gone.unread, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_table_that_is_not_understood_is_unread() {
+        let tables = mount_tables(&Host::local(), &Census::default(), |_, _| {
+            Err::<(), _>("odd".to_owned())
+        });
+        let tables = tables.unwrap();
+        assert!(tables.read.is_empty());
+        assert!(
+            tables.unread[0].ends_with("mountinfo: odd"),
+            "{:?}",
+            tables.unread
+        );
+    }
+}
