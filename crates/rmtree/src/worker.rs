@@ -16,7 +16,7 @@ use crate::names::{Files, Names};
 use crate::openings::Openings;
 use crate::options::{Options, Urgency};
 use crate::policy::{Lanes, Policy};
-use crate::problems::{Problems, read_only, reason};
+use crate::problems::{Problems, reason};
 use crate::queue::{Queue, Task};
 use crate::report::{Reason, Step};
 use crate::subvolume::Refusal;
@@ -127,14 +127,15 @@ impl<'a> Worker<'a> {
         };
         let lanes = self.run.policy.lanes;
         // Not asked where nobody needs it.
-        let stat = (self.run.btrfs || lanes != Lanes::One).then(|| rustix::fs::fstat(&child));
+        let stat =
+            (self.run.btrfs || matches!(lanes, Lanes::Groups { .. })).then(|| rustix::fs::fstat(&child));
         let stat = stat.and_then(Result::ok);
         let subvolume = self.run.btrfs && stat.as_ref().is_some_and(subvolume::is_root);
         if subvolume && !self.destroy(&parent, &name, child.as_fd()) {
             self.run.openings.forget(child);
             return self.done(parent);
         }
-        let lane = stat.and_then(|stat| lanes.of_inode(stat.st_ino));
+        let lane = lanes.of_inode(stat.map_or(0, |stat| stat.st_ino));
         let mut dir = Dir::new(Some(parent), name, child, lane);
         dir.attempt = attempt;
         self.list(Arc::new(dir));
@@ -407,7 +408,7 @@ impl<'a> Worker<'a> {
 
     fn problem(&self, step: Step, error: Errno, dir: &Arc<Dir>, fd: BorrowedFd<'_>, name: &CStr) {
         let reason = reason(error, fd, name);
-        if reason == Reason::ReadOnly && read_only(fd) {
+        if reason == Reason::ReadOnly {
             self.run.gate.read_only();
             self.run.queue.close();
         }
