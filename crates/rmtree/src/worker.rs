@@ -28,7 +28,8 @@ use crate::{subvolume, sys};
 /// How much of a directory is read at once, in bytes: about 8,000 entries.
 const BUFFER: usize = 256 << 10;
 
-/// How much more may be known of wide directories, in the whole run: so that their files can be sorted. About 400,000 names.
+/// How much more may be known of wide directories, in the whole run, in bytes: so that their files can be sorted. About 250,000
+/// names, each with its inode number.
 pub(crate) const WIDE_BATCHES: usize = 8 << 20;
 
 /// What all threads of a run share.
@@ -42,7 +43,7 @@ pub(crate) struct Run<'a> {
     pub(crate) queue: Queue,
     pub(crate) problems: Problems,
     pub(crate) gate: Gate,
-    /// How many more bytes of names may be known: see [`WIDE_BATCHES`].
+    /// How many more bytes may be known of wide directories: see [`WIDE_BATCHES`].
     pub(crate) room: AtomicUsize,
     /// Whether several threads in one directory are worth it now.
     pub(crate) split: AtomicBool,

@@ -14,7 +14,7 @@ use crate::names::{Files, Names};
 use crate::queue::Task;
 use crate::report::Step;
 
-/// How much of a directory is known before its files are removed and its children entered, in bytes of names. Bounds the memory.
+/// How much of a directory is known before its files are removed and its children entered, in bytes. Bounds the memory.
 const BATCH: usize = 256 << 10;
 
 /// From how many files on a directory is worked on by several threads, and in which portions.
