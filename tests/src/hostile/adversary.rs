@@ -85,15 +85,14 @@ impl Adversary {
         })
     }
 
-    /// Creates files of ever new names in a directory.
+    /// Creates files in a directory: those of 64 names that are not there. So the directory stays small, and is hardly ever empty.
     ///
     /// # Errors
     /// If a processor cannot be had.
-    pub fn writing(into: Arc<Dir>) -> Result<Self> {
-        let next = AtomicU64::new(0);
-        Self::start(vec![into], move |dir: &Arc<Dir>| {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            dir.file(format!("written-{number}"), "").is_ok()
+    pub fn writing(into: &Arc<Dir>) -> Result<Self> {
+        let file = |number| (Arc::clone(into), format!("written-{number}"));
+        Self::start((0..64).map(file).collect(), |(dir, name): &(Arc<Dir>, String)| {
+            dir.file(name, "").is_ok()
         })
     }
 

@@ -171,9 +171,9 @@ impl Dir {
             ("socket", FileType::Socket, (0, 0)),
             ("whiteout", FileType::CharacterDevice, (0, 0)),
             ("null", FileType::CharacterDevice, (1, 3)),
-            // No driver has this number: opening it fails.
-            ("nobody", FileType::CharacterDevice, (4000, 1)),
-            ("block", FileType::BlockDevice, (4000, 1)),
+            // No driver has this number, the last of the old ones: opening it fails.
+            ("nobody", FileType::CharacterDevice, (511, 1)),
+            ("block", FileType::BlockDevice, (511, 1)),
         ];
         for (name, kind, device) in kinds {
             self.special(name, kind, device)?;

@@ -74,7 +74,7 @@ pub struct Outcome {
 }
 
 /// A problem.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stayed {
     /// At which path.
     pub path: OsString,
@@ -86,6 +86,22 @@ pub struct Stayed {
     pub reason: String,
     /// What more is said.
     pub detail: Option<String>,
+}
+
+/// The path of something 5,000 levels deep is shortened.
+impl std::fmt::Debug for Stayed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            step, errno, reason, ..
+        } = self;
+        let path = self.path.as_encoded_bytes();
+        let (shown, rest) = path.split_at(path.len().min(200));
+        write!(f, "{}", shown.escape_ascii())?;
+        if !rest.is_empty() {
+            write!(f, "... and {} bytes", rest.len())?;
+        }
+        write!(f, ": {step}: {errno:?}: {reason} ({:?})", self.detail)
+    }
 }
 
 impl From<Problem> for Stayed {
@@ -167,6 +183,8 @@ fn name_of(error: &Error) -> &'static str {
         Error::Symlink { .. } => "symlink",
         Error::NotADirectory { .. } => "notADirectory",
         Error::NoName { .. } => "noName",
+        Error::GoesUp { .. } => "goesUp",
+        Error::Replaced { .. } => "replaced",
         Error::MountPoint { .. } => "mountPoint",
         Error::NoMountIdentity { .. } => "noMountIdentity",
         Error::Mounts(_) => "mounts",

@@ -177,6 +177,11 @@ impl Stage {
         self.views.push(at);
     }
 
+    /// Nothing is mounted in the tree any more.
+    pub fn nothing_is_mounted(&mut self) {
+        self.views.clear();
+    }
+
     /// Runs btrfs(8).
     ///
     /// # Errors
@@ -241,7 +246,23 @@ impl Stage {
     /// # Errors
     /// If the program was not built.
     pub fn command(&self, program: Program, arguments: &[&str]) -> Result<Command> {
-        let mut command = self.kernel.command(&program.path()?)?;
+        self.arguments(self.kernel.command(&program.path()?)?, program, arguments)
+    }
+
+    /// As [`command`](Self::command), with a fault put in at calls: an `inject` expression of strace(1). Not on another kernel.
+    ///
+    /// # Errors
+    /// If there is no strace, or the program was not built.
+    pub fn injected(&self, fault: &str, program: Program, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(tools::need("strace", "strace")?);
+        command
+            .args(["--follow-forks", "--quiet=all", "--output=/dev/null", "-e"])
+            .arg(format!("inject={fault}"))
+            .arg(program.path()?);
+        self.arguments(command, program, arguments)
+    }
+
+    fn arguments(&self, mut command: Command, program: Program, arguments: &[&str]) -> Result<Command> {
         command.args(program.arguments());
         if program == Program::MendRm {
             command.arg("--state-dir").arg(Path::new(GROUND).join("state"));
