@@ -336,7 +336,11 @@ fn reopen_file(path: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn directory_flags(dir: BorrowedFd<'_>) -> Result<Flags, Errno> {
+/// The flags of an open directory.
+///
+/// # Errors
+/// What the ioctl gives.
+pub(crate) fn directory_flags(dir: BorrowedFd<'_>) -> Result<Flags, Errno> {
     match by_statx(dir) {
         Some(flags) => Ok(flags),
         None => get(&reopened(dir)?).map(Flags::from),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::error::Error;
-use crate::flags;
+use crate::flags::{self, Flags};
 use crate::gate::Gate;
 use crate::observer::{Observer, Pace, Progress};
 use crate::openings::Openings;
@@ -64,7 +64,9 @@ pub fn remove(tree: Tree, options: &Options, observer: &mut dyn Observer) -> Rep
         before: Load::default(),
         start,
     };
+    let flags = crew.flags_to_keep(&tree);
     let end = crew.remove(&tree, observer);
+    crew.put_back(&tree, flags);
     crew.tell(observer);
     let (removed, threads) = (crew.removed(), crew.most);
     let (problems, counts) = run.problems.into_parts();
@@ -139,6 +141,21 @@ impl Crew<'_> {
             }
         }
         End::Left
+    }
+
+    /// The flags of a root that stays: they come off for what is in it.
+    fn flags_to_keep(&self, tree: &Tree) -> Flags {
+        let stays = self.run.options.keep_root && self.run.options.clear_flags;
+        let flags = stays.then(|| flags::directory_flags(tree.dir()).ok());
+        flags.flatten().unwrap_or_default()
+    }
+
+    fn put_back(&self, tree: &Tree, flags: Flags) {
+        if !flags.is_empty()
+            && let Err(error) = flags::put_back(tree.dir(), flags)
+        {
+            self.record(tree, Step::Rmdir, Some(error), Reason::FlagsLost);
+        }
     }
 
     /// A root that is a btrfs subvolume goes as a whole, if it may.

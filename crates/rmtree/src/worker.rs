@@ -170,7 +170,10 @@ impl<'a> Worker<'a> {
         // Held until the files are gone, or in portions on the queue.
         let mut lent = Room::of(&self.run.room);
         let read = self.read(fd, &mut files, children, &mut lent);
-        if let Err(error) = read {
+        // A directory that somebody else has removed has no entries: it says NOENT.
+        if let Err(error) = read
+            && error != Errno::NOENT
+        {
             self.problem_at(Step::List, error, dir, None);
         }
         let over = read != Ok(More(true));
@@ -275,10 +278,7 @@ impl<'a> Worker<'a> {
     }
 
     fn unlink(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, name: &CStr, attempt: u32) {
-        let mut gone = rustix::fs::unlinkat(fd, name, AtFlags::empty());
-        if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            gone = flags::remove_protected(fd, name, AtFlags::empty(), flags::Directory::Goes).in_errno();
-        }
+        let gone = self.remove_entry(dir, fd, name, AtFlags::empty());
         match gone {
             Ok(()) => self.tally.file(),
             Err(Errno::NOENT) => {}
@@ -290,6 +290,36 @@ impl<'a> Worker<'a> {
             Err(Errno::ISDIR) => self.problem(Step::Open, Errno::NOTEMPTY, dir, fd, name),
             Err(error) => self.problem(Step::Unlink, error, dir, fd, name),
         }
+    }
+
+    /// Removes an entry, with the flags off that protect it, if that is wanted.
+    fn remove_entry(
+        &self,
+        dir: &Arc<Dir>,
+        fd: BorrowedFd<'_>,
+        name: &CStr,
+        how: AtFlags,
+    ) -> Result<(), Errno> {
+        let gone = rustix::fs::unlinkat(fd, name, how);
+        if gone != Err(Errno::PERM) || !self.run.options.clear_flags {
+            return gone;
+        }
+        let outcome = flags::remove_protected(fd, name, how, flags::Directory::Goes);
+        if let Some((_, error)) = outcome.bare {
+            let path = || dir.path_of(self.run.root, Some(name));
+            self.run
+                .problems
+                .add(Step::Unlink, Some(error), Reason::FlagsLost, path);
+        }
+        outcome.in_errno()
+    }
+
+    /// Before Linux 4.18 rmdir does not take a subvolume, not even an empty one.
+    fn destroy_emptied(&self, parent: BorrowedFd<'_>, dir: &Dir) -> bool {
+        let child = dir.held().fd.clone();
+        self.run.btrfs
+            && self.run.options.subvolumes
+            && child.is_some_and(|child| subvolume::destroy(parent, &dir.name, child.as_fd()).is_ok())
     }
 
     /// A task of a directory is done. The last one removes it, and then its parent has a task less.
@@ -320,12 +350,7 @@ impl<'a> Worker<'a> {
                 return false;
             }
         };
-        // A subvolume that was emptied is an empty directory to rmdir, too (Linux 4.18).
-        let mut gone = rustix::fs::unlinkat(&*fd, &*dir.name, AtFlags::REMOVEDIR);
-        if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            let how = AtFlags::REMOVEDIR;
-            gone = flags::remove_protected(fd.as_fd(), &dir.name, how, flags::Directory::Goes).in_errno();
-        }
+        let gone = self.remove_entry(parent, fd.as_fd(), &dir.name, AtFlags::REMOVEDIR);
         match gone {
             Ok(()) => self.tally.directory(),
             Err(Errno::NOENT) => {}
@@ -333,6 +358,7 @@ impl<'a> Worker<'a> {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) if dir.attempt < self.run.options.rescans => {
                 return false;
             }
+            Err(Errno::PERM) if self.destroy_emptied(fd.as_fd(), dir) => self.tally.subvolume(),
             Err(error) => {
                 dir.keep();
                 self.problem(Step::Rmdir, error, parent, fd.as_fd(), &dir.name);
