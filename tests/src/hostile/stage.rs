@@ -1,6 +1,7 @@
 //! A disk with a tree on it, a victim beside it, and ways from one to the other.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -246,7 +247,16 @@ impl Stage {
     /// # Errors
     /// If the program was not built.
     pub fn command(&self, program: Program, arguments: &[&str]) -> Result<Command> {
-        self.arguments(self.kernel.command(&program.path()?)?, program, arguments)
+        let mut command = self.machine(program)?;
+        if self.kernel == Kernel::Today {
+            command.push(program.path()?.into());
+        } else {
+            let kernel = self.kernel.to_string();
+            command.push(tools::lab_binary()?.into());
+            command.extend(["old-kernel", "--kernel", &kernel, "--"].map(OsString::from));
+            command.push(program.path()?.into());
+        }
+        Ok(Self::finished(command, program, arguments))
     }
 
     /// As [`command`](Self::command), with a fault put in at calls: an `inject` expression of strace(1). Not on another kernel.
@@ -254,16 +264,38 @@ impl Stage {
     /// # Errors
     /// If there is no strace, or the program was not built.
     pub fn injected(&self, fault: &str, program: Program, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(tools::need("strace", "strace")?);
-        command
-            .args(["--follow-forks", "--quiet=all", "--output=/dev/null", "-e"])
-            .arg(format!("inject={fault}"))
-            .arg(program.path()?);
-        self.arguments(command, program, arguments)
+        let mut command = self.machine(program)?;
+        command.push(tools::need("strace", "strace")?.into());
+        command.extend(["--follow-forks", "--quiet=all", "--output=/dev/null", "-e"].map(OsString::from));
+        command.push(format!("inject={fault}").into());
+        command.push(program.path()?.into());
+        Ok(Self::finished(command, program, arguments))
     }
 
-    fn arguments(&self, mut command: Command, program: Program, arguments: &[&str]) -> Result<Command> {
-        command.args(program.arguments());
+    /// `mend-rm` looks at every process, and must run where it sees them all: here it is alone. Its mounts follow the stage's.
+    fn machine(&self, program: Program) -> Result<Vec<OsString>> {
+        if program == Program::Library {
+            return Ok(Vec::new());
+        }
+        let unshare = tools::need("unshare", "util-linux")?;
+        let flags = [
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation=slave",
+            "--",
+        ];
+        Ok([unshare.into()]
+            .into_iter()
+            .chain(flags.map(OsString::from))
+            .collect())
+    }
+
+    fn finished(line: Vec<OsString>, program: Program, arguments: &[&str]) -> Command {
+        let mut line = line.into_iter();
+        let mut command = Command::new(line.next().unwrap_or_default());
+        command.args(line).args(program.arguments());
         if program == Program::MendRm {
             command.arg("--state-dir").arg(Path::new(GROUND).join("state"));
         }
@@ -272,7 +304,16 @@ impl Stage {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Ok(command)
+        command
+    }
+
+    /// From now on, what is mounted on the disk is seen by a `mend-rm` that runs already.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn share_mounts(&self) -> Result<()> {
+        let none: Option<&str> = None;
+        mount(none, &self.disk, none, MsFlags::MS_SHARED, none).at("share mounts on", &self.disk)
     }
 
     /// Removes the tree by a program, whatever that makes of it.
