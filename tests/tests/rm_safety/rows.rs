@@ -24,7 +24,7 @@ macro_rules! each_row {
             what_is_immutable_or_append_only_stays_and_all_else_goes
             an_error_in_each_of_many_directories_ends_nothing
             flags_are_cleared_if_asked_and_put_back_on_names_outside
-            the_flag_of_the_directory_around_the_tree_is_never_cleared
+            the_flag_of_the_directory_around_the_tree_is_put_back
             five_thousand_levels_go_with_1024_open_files
             five_thousand_levels_go_with_32_open_directories
             odd_names_go
@@ -334,7 +334,7 @@ pub(crate) fn flags_are_cleared_if_asked_and_put_back_on_names_outside(kernel: K
     });
 }
 
-pub(crate) fn the_flag_of_the_directory_around_the_tree_is_never_cleared(kernel: Kernel) {
+pub(crate) fn the_flag_of_the_directory_around_the_tree_is_put_back(kernel: Kernel) {
     on_each(kernel, |mut stage| {
         stage.tree = stage.disk.join("around/tree");
         stage.dir("").unwrap();
@@ -342,8 +342,9 @@ pub(crate) fn the_flag_of_the_directory_around_the_tree_is_never_cleared(kernel:
         stage.plant().unwrap();
         let around = stage.disk.join("around");
         set_flag(&around, Flag::Immutable, true).unwrap();
-        let outcome = stage.remove(&["--clear-flags"]).unwrap();
+        let outcome = stage.remove(&[]).unwrap();
         assert_stayed(&stage, &outcome, &[("", "immutable")]);
+        assert_gone(&stage, &stage.remove(&["--clear-flags"]).unwrap());
         set_flag(&around, Flag::Immutable, false).unwrap();
     });
 }
@@ -534,7 +535,11 @@ fn with_subvolumes(kernel: Kernel) -> Stage {
         fs::create_dir(path.join("dir")).unwrap();
         fs::write(path.join("dir/file"), "content").unwrap();
     }
-    set_flag(&stage.at("volumes/rw/dir/file"), Flag::Immutable, true).unwrap();
+    // A subvolume goes as a whole, whatever is in it.
+    let leaf = stage.at("volumes/leaf");
+    stage.btrfs("subvolume create", &[&leaf]).unwrap();
+    fs::write(leaf.join("file"), "content").unwrap();
+    set_flag(&leaf.join("file"), Flag::Immutable, true).unwrap();
     let snapshots = [
         ("subvolume snapshot", "volumes/snapshot"),
         ("subvolume snapshot -r", "volumes/read-only"),
@@ -549,11 +554,17 @@ fn with_subvolumes(kernel: Kernel) -> Stage {
 pub(crate) fn subvolumes_stay_unless_asked(kernel: Kernel) {
     let mut stage = with_subvolumes(kernel);
     // They stay as they are: with what is in them.
-    for below in ["volumes/read-only", "volumes/rw", "volumes/snapshot"] {
+    for below in [
+        "volumes/leaf",
+        "volumes/read-only",
+        "volumes/rw",
+        "volumes/snapshot",
+    ] {
         stage.is_mounted(stage.at(below));
     }
     let outcome = stage.remove(&[]).unwrap();
     let stayed = [
+        ("volumes/leaf", "subvolume"),
         ("volumes/read-only", "subvolume"),
         ("volumes/rw", "subvolume"),
         ("volumes/snapshot", "subvolume"),
@@ -565,7 +576,8 @@ pub(crate) fn subvolumes_and_snapshots_are_destroyed_if_asked(kernel: Kernel) {
     let stage = with_subvolumes(kernel);
     let outcome = stage.remove(&["--subvolumes"]).unwrap();
     assert_gone(&stage, &outcome);
-    assert_eq!(outcome.subvolumes, 5);
+    // Two of them have others in them: they are emptied, and go as directories.
+    assert_eq!(outcome.subvolumes, 4);
 }
 
 pub(crate) fn a_tree_in_a_read_only_snapshot_stays_and_the_reason_is_given(kernel: Kernel) {
