@@ -76,8 +76,8 @@ pub(crate) fn act(
         remark(&format!("{}\n", nodemend_cli::escaped(&error.to_string())));
     }
     let state = match report.end {
-        End::Gone => State::Removed,
-        End::Left => State::Left,
+        End::Gone if report.problem_count() == 0 => State::Removed,
+        End::Gone | End::Left => State::Left,
         End::Stopped => State::Stopped,
         End::ReadOnly => State::ReadOnly,
     };
@@ -159,9 +159,12 @@ fn help(reason: Reason) -> Option<&'static str> {
             Some("end whoever writes there, and run again; --set-aside takes the name away from them")
         }
         Reason::Moved => Some("run again"),
-        Reason::SubvolumeInUse | Reason::ReadOnly | Reason::Denied | Reason::Full | Reason::Other => {
-            reason.help()
-        }
+        Reason::SubvolumeInUse
+        | Reason::ReadOnly
+        | Reason::FlagsLost
+        | Reason::Denied
+        | Reason::Full
+        | Reason::Other => reason.help(),
     }
 }
 
