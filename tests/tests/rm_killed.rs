@@ -145,7 +145,8 @@ fn killed_at_any_time_a_removal_is_finished_by_the_next() {
             sleep(time * moment / MOMENTS);
             // It may have come to its end.
             let _ = kill(tool, Signal::SIGKILL);
-            killed += usize::from(end_of(child).unwrap().code == 137);
+            // unshare, which ends with it, has no word for that: but a report is printed at the end only.
+            killed += usize::from(end_of(child).unwrap().stdout.is_empty());
             let moment = format!("killed after {moment}/{MOMENTS} of {time:?} on {format:?}");
             the_next_run_finishes(&stage, &before, &moment);
         }
