@@ -3,7 +3,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a failed unwrap in a test's helper is a failed test"
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::use_debug,
+    reason = "a failed unwrap in a test's helper is a failed test, and what is printed is seen if it fails"
 )]
 
 use std::fs::{self, File};

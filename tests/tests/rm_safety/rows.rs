@@ -40,6 +40,7 @@ macro_rules! each_row {
             subvolumes_and_snapshots_are_destroyed_if_asked
             a_tree_in_a_read_only_snapshot_stays_and_the_reason_is_given
             a_mount_in_a_subvolume_loses_nothing
+            the_tool_refuses_mounts_or_leaves_them_and_removes_all_else
         }
     };
     ($kernel:expr, $($row:ident)*) => {
@@ -613,4 +614,36 @@ pub(crate) fn a_mount_in_a_subvolume_loses_nothing(kernel: Kernel) {
         "{outcome:?}"
     );
     assert!(!stage.at("plain").exists());
+}
+
+/// What the tool makes of the same: see `rm_tool` for all that it refuses.
+pub(crate) fn the_tool_refuses_mounts_or_leaves_them_and_removes_all_else(kernel: Kernel) {
+    on_each(kernel, |mut stage| {
+        stage.plant().unwrap().odd().unwrap();
+        let victim = stage.victim.clone();
+        stage.bind(&victim, "pods/bound").unwrap();
+        stage.tmpfs("pods/volume").unwrap();
+        let (before, all) = (stage.outside().unwrap(), stage.left().unwrap());
+
+        let refused = stage.run(Program::MendRm, &[]).unwrap();
+        assert_eq!(refused.code, 4, "{refused}");
+        assert_eq!(stage.left().unwrap(), all, "{refused}");
+
+        let left = stage.run(Program::MendRm, &["--skip-mounts"]).unwrap();
+        assert_eq!(left.code, 4, "{left}");
+        let stayed: Vec<String> = stage.left().unwrap().into_iter().collect();
+        assert_eq!(stayed, ["", "pods", "pods/bound", "pods/volume"], "{left}");
+        stage.unchanged(&before).unwrap();
+
+        for below in ["pods/bound", "pods/volume"] {
+            nix::mount::umount(&stage.at(below)).unwrap();
+        }
+        stage.nothing_is_mounted();
+        let before = stage.outside().unwrap();
+        let gone = stage.run(Program::MendRm, &["--set-aside"]).unwrap();
+        assert_eq!(gone.code, 0, "{gone}");
+        assert!(!stage.tree.exists());
+        // The name under which it was set aside would be new.
+        stage.unchanged(&before).unwrap();
+    });
 }
