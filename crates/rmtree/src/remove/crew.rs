@@ -140,6 +140,7 @@ fn hire<'scope>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Lanes;
 
     #[test]
     fn threads_come_while_others_wait_for_the_disk_and_go_again() {
