@@ -81,6 +81,10 @@ impl Openings {
     /// # Errors
     /// `STALE` if something else is there now.
     pub(crate) fn of(&self, dir: &Arc<Dir>) -> Result<Arc<OwnedFd>, Errno> {
+        self.with_room(dir, || self.reach(dir))
+    }
+
+    fn reach(&self, dir: &Arc<Dir>) -> Result<Arc<OwnedFd>, Errno> {
         // From above: first up to the nearest one that is open, then down again by the names.
         let mut closed = Vec::new();
         let mut at = dir;

@@ -86,7 +86,7 @@ impl<'a> Worker<'a> {
             self.meter.resume();
             match task {
                 Task::List(dir) => self.list(dir),
-                Task::Unlink(dir, names, room) => self.unlink_portion(dir, &names, room),
+                Task::Unlink(dir, portion) => self.unlink_portion(dir, portion),
                 Task::Enter(parent, name, attempt) => self.enter(parent, name, attempt),
             }
             self.note();
