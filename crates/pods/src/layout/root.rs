@@ -144,7 +144,10 @@ fn real_path(dir: &OwnedFd) -> Result<PathBuf, LayoutError> {
 
 /// The place of an open directory, or why it is left alone.
 fn place(dir: &OwnedFd, path: &Path) -> Result<Result<Place, String>, LayoutError> {
-    let id = MountId::Fdinfo.of(dir.as_fd()).or_else(|| mount_id(dir.as_fd()));
+    let id = MountId::Fdinfo
+        .of(dir.as_fd())
+        .ok()
+        .or_else(|| mount_id(dir.as_fd()));
     let Some(id) = id else {
         return Err(LayoutError::NoMountIdentity {
             path: path.to_owned(),
