@@ -33,7 +33,8 @@ mod walk;
 pub use error::LayoutError;
 pub use find::{DEFAULT_KUBELET_ROOT, FoundRoot, find_root};
 use root::Root;
-use sight::{Sight, lock, sight};
+use sight::{Sight, sight};
+use tie::lock;
 use walk::{Draft, Limits, Walked, Way};
 
 /// Where containers' logs are, in directories that tell the names of pods.
@@ -159,7 +160,7 @@ fn walk_all(
         let limits = Limits {
             entries: options.count_entries.max(1),
             time: options.count_time,
-            until: Instant::now() + options.count_all,
+            until: later(options.count_all),
         };
         let mounts = Arc::clone(&sight.mounts);
         let jobs: Vec<(usize, Uid)> = uids.iter().cloned().enumerate().collect();
@@ -203,6 +204,13 @@ fn walk_all(
     })
 }
 
+/// A moment that lies so far ahead; a year, if that cannot be said.
+fn later(ahead: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(ahead)
+        .unwrap_or(now + Duration::from_secs(365 * 86_400))
+}
+
 /// Where something is mounted in the pod directory, by the path that is walked.
 fn mountpoints(root: &Root, uid: &Uid, mounts: &[PodMount]) -> HashSet<PathBuf> {
     let at = [root.path.join("pods")];
@@ -242,7 +250,8 @@ fn assemble(
     let pods_path = walked.root.join("pods");
     let mut pods = Vec::new();
     for (at, (uid, what)) in walked.pods.into_iter().enumerate() {
-        let path = pods_path.join(uid.as_str());
+        let mut path = pods_path.join(uid.as_str());
+        path.shrink_to_fit();
         match what {
             Walked::Gone => {}
             Walked::Stranger(reason) => strangers.push((path, reason)),
@@ -269,3 +278,6 @@ fn assemble(
         unread: sight.unread,
     }
 }
+
+#[cfg(test)]
+mod tests;

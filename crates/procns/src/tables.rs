@@ -1,5 +1,6 @@
 //! What is mounted, in every mount namespace.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::take::{own, own_mount_namespace};
 pub struct Viewer {
     /// A process or thread of that namespace; None for the namespace of the caller.
     pub pid: Option<u32>,
-    /// Its name.
+    /// Its name, if the census has it.
     pub comm: String,
     /// The inode of the mount namespace.
     pub namespace: u64,
@@ -37,6 +38,8 @@ pub struct Tables<A> {
 struct Job {
     /// None is the caller's own namespace.
     viewers: Option<Vec<u32>>,
+    /// The names of the viewers, as far as the census has them.
+    names: HashMap<u32, String>,
     namespace: u64,
 }
 
@@ -83,10 +86,6 @@ pub fn mount_tables<A: Send + 'static>(
             "mount namespace {namespace}: the kernel did not give its table within {PATIENCE} s"
         ));
     }
-    for (viewer, _) in &mut tables.read {
-        let process = viewer.pid.and_then(|pid| census.process(pid));
-        viewer.comm = process.map_or_else(String::new, |process| process.comm.clone());
-    }
     tables
         .read
         .sort_by_key(|(viewer, _)| (viewer.pid.is_some(), viewer.namespace));
@@ -100,10 +99,15 @@ fn jobs(census: &Census, own: u64) -> Vec<Job> {
         .filter(|namespace| namespace.inode != own);
     let others = others.map(|MountNamespace { inode, viewers }| Job {
         viewers: Some(viewers.clone()),
+        names: viewers
+            .iter()
+            .filter_map(|pid| Some((*pid, census.process(*pid)?.comm.clone())))
+            .collect(),
         namespace: *inode,
     });
     let own = Job {
         viewers: None,
+        names: HashMap::new(),
         namespace: own,
     };
     std::iter::once(own).chain(others).collect()
@@ -154,9 +158,74 @@ fn table<A>(
     }
     let viewer = Viewer {
         pid,
-        comm: String::new(),
+        comm: pid
+            .and_then(|pid| job.names.get(&pid))
+            .cloned()
+            .unwrap_or_default(),
         namespace: job.namespace,
     };
     let answer = select(&viewer, &buffer).map_err(unread)?;
     Ok(Some((viewer, answer)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use nodemend_hostfs::mountinfo;
+
+    use super::*;
+
+    /// Whether something is mounted at a path, by each table.
+    fn at(census: &Census, path: &'static str) -> Tables<bool> {
+        let select = |_: &Viewer, table: &[u8]| {
+            let mounts = mountinfo::parse(table).map_err(|error| error.to_string())?;
+            Ok(mounts.iter().any(|mount| mount.mountpoint == Path::new(path)))
+        };
+        mount_tables(&Host::local(), census, select).unwrap()
+    }
+
+    #[test]
+    fn the_callers_own_table_comes_first_and_that_of_another_namespace_is_read_too() {
+        let script = "mount -t tmpfs x /mnt && mkdir /mnt/deep && mount -t tmpfs x /mnt/deep && echo ready && read end";
+        let mut shell = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 5];
+        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let census = Census::take(&Host::local()).unwrap();
+        let tables = at(&census, "/mnt/deep");
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        let (own, here) = &tables.read[0];
+        assert_eq!((own.pid, *here), (None, false));
+        let (other, _) = tables.read.iter().find(|(_, there)| *there).unwrap();
+        assert_eq!((other.pid, other.comm.as_str()), (Some(shell.id()), "sh"));
+        let gone = at(&census, "/mnt/deep");
+        assert!(
+            gone.read.iter().all(|(_, there)| !there),
+            "its namespace has ended"
+        );
+        assert_eq!(gone.unread, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_table_that_is_not_understood_is_unread() {
+        let tables = mount_tables(&Host::local(), &Census::default(), |_, _| {
+            Err::<(), _>("odd".to_owned())
+        });
+        let tables = tables.unwrap();
+        assert!(tables.read.is_empty());
+        assert!(
+            tables.unread[0].ends_with("mountinfo: odd"),
+            "{:?}",
+            tables.unread
+        );
+    }
 }

@@ -80,9 +80,15 @@ impl Look<'_> {
         path: &Path,
         bounds: Bounds,
     ) -> Result<Content, Errno> {
+        // First as a directory: what was mounted there since the table was read is refused, and not asked.
+        match self.descent.down(dir, name) {
+            Err(Errno::NOTDIR | Errno::LOOP) => {}
+            opened => return self.count(opened?, path, bounds),
+        }
         let stat = lstat(dir, name)?;
         let what = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => return self.count(self.descent.down(dir, name)?, path, bounds),
+            // It has become one meanwhile.
+            FileType::Directory => return Err(Errno::NOTDIR),
             FileType::RegularFile if stat.st_size == 0 => EMPTY_FILE.to_owned(),
             FileType::RegularFile => {
                 let mut sum = Sum {
@@ -117,7 +123,7 @@ impl Look<'_> {
             }
             self.pulse.beat();
             sum.entries += 1;
-            let below = self.entry(level, name, &mut sum)?;
+            let below = self.entry(level, name, entry.file_type(), &mut sum)?;
             if sum.entries >= bounds.entries
                 || (sum.entries % CLOCK == 1 && Instant::now() >= bounds.until)
                 || (below.is_some() && levels.len() >= DEEPEST)
@@ -131,26 +137,35 @@ impl Look<'_> {
     }
 
     /// Adds one entry. Gives the directory that is to be counted next, if it is one.
-    fn entry(&self, level: &Level, name: &CStr, sum: &mut Sum) -> Result<Option<Level>, Errno> {
+    fn entry(
+        &self,
+        level: &Level,
+        name: &CStr,
+        kind: FileType,
+        sum: &mut Sum,
+    ) -> Result<Option<Level>, Errno> {
         let path = level.path.join(OsStr::from_bytes(name.to_bytes()));
         if self.is_mountpoint(&path) {
             return Ok(None);
         }
         let dir = level.dir.fd()?;
-        let stat = match lstat(dir, name) {
-            Err(Errno::NOENT) => return Ok(None),
-            stat => stat?,
-        };
-        sum.add(&stat);
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Ok(None);
+        if matches!(kind, FileType::Directory | FileType::Unknown) {
+            match self.descent.down(dir, name) {
+                Ok(below) => {
+                    sum.add(&rustix::fs::fstat(&below)?);
+                    return Level::of(below, path).map(Some);
+                }
+                // Mounted or removed since.
+                Err(Errno::XDEV | Errno::NOENT) => return Ok(None),
+                Err(Errno::NOTDIR | Errno::LOOP) => {}
+                Err(errno) => return Err(errno),
+            }
         }
-        match self.descent.down(dir, name) {
-            Ok(below) => Level::of(below, path).map(Some),
-            // Mounted, removed or replaced since.
-            Err(Errno::XDEV | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(errno) => Err(errno),
+        match lstat(dir, name) {
+            Err(Errno::NOENT) => {}
+            stat => sum.add(&stat?),
         }
+        Ok(None)
     }
 }
 

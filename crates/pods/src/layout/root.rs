@@ -78,8 +78,17 @@ fn open(host: &Host, found: &FoundRoot) -> Result<Opened, LayoutError> {
     } else {
         said.clone()
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place_of = |dir: &OwnedFd, path: &Path| match host.is_running() {
+        true => place(dir, path).map(|place| place.map(Some)),
+        false => Ok(Ok(None)),
+    };
+    // Before anything is looked up in it.
+    let place = match place_of(&dir, &path)? {
+        Ok(place) => place,
+        Err(reason) => return Ok(Err((path, reason))),
+    };
     let pods_path = path.join("pods");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(pods) = rustix::fs::openat(&dir, c"pods", flags, Mode::empty()) else {
         let known_by = found.known_by.clone();
         return Err(LayoutError::NoPods {
@@ -87,14 +96,11 @@ fn open(host: &Host, found: &FoundRoot) -> Result<Opened, LayoutError> {
             known_by,
         });
     };
-    let places = if host.is_running() {
-        match (place(&dir, &path)?, place(&pods, &pods_path)?) {
-            (Ok(root), Ok(pods)) => Some((root, pods)),
-            (Err(reason), _) | (_, Err(reason)) => return Ok(Err((path, reason))),
-        }
-    } else {
-        None
+    let pods_place = match place_of(&pods, &pods_path)? {
+        Ok(place) => place,
+        Err(reason) => return Ok(Err((path, reason))),
     };
+    let places = place.zip(pods_place);
     held(&dir, pods, path, places).map(Ok)
 }
 
@@ -138,7 +144,10 @@ fn real_path(dir: &OwnedFd) -> Result<PathBuf, LayoutError> {
 
 /// The place of an open directory, or why it is left alone.
 fn place(dir: &OwnedFd, path: &Path) -> Result<Result<Place, String>, LayoutError> {
-    let id = MountId::Fdinfo.of(dir.as_fd()).or_else(|| mount_id(dir.as_fd()));
+    let id = MountId::Fdinfo
+        .of(dir.as_fd())
+        .ok()
+        .or_else(|| mount_id(dir.as_fd()));
     let Some(id) = id else {
         return Err(LayoutError::NoMountIdentity {
             path: path.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nodemend_hostfs::Host;
 use nodemend_procns::{Census, Tables};
@@ -10,7 +10,7 @@ use nodemend_procns::{Census, Tables};
 use super::class::{Mounted, classify};
 use super::error::LayoutError;
 use super::root::Root;
-use super::tie::{Found, Search, below, is_memory};
+use super::tie::{Found, Mounts, Search, below, is_memory};
 use super::walk::Draft;
 use crate::mount::{PodMount, Tie};
 use crate::pod::{PodDir, PodIdentity, PodName};
@@ -21,11 +21,11 @@ use crate::volume::{Part, Volume};
 #[derive(Default)]
 pub(super) struct Sight {
     /// By pod. Locked by whoever looks at that pod.
-    pub(super) mounts: Arc<Vec<Mutex<Vec<PodMount>>>>,
+    pub(super) mounts: Arc<Mounts>,
     pub(super) root_at: Vec<PathBuf>,
-    pods_at: Vec<PathBuf>,
-    global_mounts: HashSet<PathBuf>,
-    memory: HashSet<(u32, u32)>,
+    pub(super) pods_at: Vec<PathBuf>,
+    pub(super) global_mounts: HashSet<PathBuf>,
+    pub(super) memory: HashSet<(u32, u32)>,
     pub(super) unread: Vec<String>,
     /// False if this namespace's own table is not known: then nothing must be touched.
     pub(super) own: bool,
@@ -49,30 +49,18 @@ pub(super) fn sight(host: &Host, census: &Census, root: &Root, uids: &[Uid]) -> 
         .iter()
         .enumerate()
         .map(|(at, uid)| (uid.as_str().to_owned(), at));
-    let search = Search::new(root, pods, index.collect());
+    let search = Search::new(root, pods, index.collect(), Arc::clone(&sight.mounts));
     let tables: Tables<Found> =
         nodemend_procns::mount_tables(host, census, move |viewer, table| search.table(viewer, table))?;
     sight.unread = tables.unread;
     for (viewer, found) in tables.read {
-        sight.add(viewer.pid.is_none(), &viewer.comm, found);
+        sight.add(viewer.pid.is_none(), found);
     }
     Ok(sight)
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Sight {
-    fn add(&mut self, own: bool, comm: &str, found: Found) {
-        for (pod, mut mount) in found.ties {
-            if let Some(seer) = &mut mount.seen_by {
-                comm.clone_into(&mut seer.comm);
-            }
-            if let Some(mounts) = self.mounts.get(pod) {
-                lock(mounts).push(mount);
-            }
-        }
+    fn add(&mut self, own: bool, found: Found) {
         self.global_mounts.extend(found.global_mounts);
         if own {
             self.own = true;
@@ -105,9 +93,19 @@ impl Sight {
         name: Option<PodName>,
         mount: u64,
     ) -> PodDir {
-        let mut volumes = self.classified(&uid, draft.volumes, &mounts);
+        let Draft {
+            mut volumes, places, ..
+        } = draft;
+        self.classify(&uid, &mut volumes, &mounts);
+        for (at, places) in places {
+            let there = places
+                .into_iter()
+                .find(|place| self.global_mounts.contains(place));
+            if let Some(csi) = volumes.get_mut(at).and_then(|volume| volume.csi.as_mut()) {
+                csi.global_mount = there;
+            }
+        }
         volumes.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        volumes.shrink_to_fit();
         let identity = PodIdentity {
             uid: uid.clone(),
             dir: draft.dir,
@@ -126,12 +124,7 @@ impl Sight {
         }
     }
 
-    fn classified(
-        &self,
-        uid: &Uid,
-        volumes: Vec<(Volume, Option<[PathBuf; 2]>)>,
-        mounts: &[PodMount],
-    ) -> Vec<Volume> {
+    fn classify(&self, uid: &Uid, volumes: &mut [Volume], mounts: &[PodMount]) {
         let mut at: HashMap<&Path, Vec<&PodMount>> = HashMap::new();
         for mount in mounts {
             if let Some(path) = Self::inside(&self.pods_at, uid, mount) {
@@ -140,18 +133,13 @@ impl Sight {
         }
         // A subpath of a file system in memory is of the volume that this is.
         let mut plugins: HashMap<(u32, u32), String> = HashMap::new();
-        for (volume, _) in volumes.iter().filter(|(volume, _)| volume.part == Part::Volume) {
-            for mount in at
-                .get(&*volume.path)
-                .into_iter()
-                .flatten()
-                .filter(|mount| is_memory(&mount.mount))
-            {
+        for volume in volumes.iter().filter(|volume| volume.part == Part::Volume) {
+            let stack = at.get(&*volume.path).into_iter().flatten();
+            for mount in stack.filter(|mount| is_memory(&mount.mount)) {
                 plugins.insert(mount.mount.dev, volume.plugin.clone());
             }
         }
-        let mut classified = Vec::with_capacity(volumes.len());
-        for (mut volume, places) in volumes {
+        for volume in volumes {
             let stack = at.get(&*volume.path).map(Vec::as_slice).unwrap_or_default();
             let of_memory = (volume.part == Part::Subpath)
                 .then(|| stack.iter().find_map(|mount| plugins.get(&mount.mount.dev)))
@@ -159,15 +147,7 @@ impl Sight {
             let plugin = of_memory.unwrap_or(&volume.plugin);
             let stack: Vec<Mounted> = stack.iter().map(|mount| self.mounted(mount)).collect();
             volume.class = classify(volume.part, plugin, &stack, &volume.content);
-            if let (Some(csi), Some(places)) = (&mut volume.csi, places) {
-                let there = places
-                    .into_iter()
-                    .find(|place| self.global_mounts.contains(place));
-                csi.global_mount = there;
-            }
-            classified.push(volume);
         }
-        classified
     }
 
     fn mounted(&self, mount: &PodMount) -> Mounted {

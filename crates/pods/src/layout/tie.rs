@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nodemend_hostfs::mountinfo::{self, Mount};
 use nodemend_procns::Viewer;
@@ -54,17 +54,25 @@ pub(crate) struct Search {
     pub(crate) pods: Place,
     /// The pods, by the names of their directories.
     pub(crate) index: HashMap<String, usize>,
+    /// Where the mounts of each pod are put, as there may be very many.
+    pub(crate) mounts: Arc<Mounts>,
     /// The rows of other namespaces that were seen, by their hashes: a mount that is propagated to twenty namespaces is told
     /// once.
     seen: Mutex<HashSet<u64>>,
     hasher: RandomState,
 }
 
-/// What one table said.
+/// The mounts of each pod, in the order in which tables were read.
+pub(crate) type Mounts = Vec<Mutex<Vec<PodMount>>>;
+
+/// As the lock guards a list that is whole at any moment, a panic elsewhere spoils nothing.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one table said, but for the mounts of pods.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// The mounts of pods, each with its pod.
-    pub(crate) ties: Vec<(usize, PodMount)>,
     /// The paths by which kubelet's root is seen.
     pub(crate) root_at: Vec<PathBuf>,
     /// The paths by which the pod directories are seen.
@@ -76,11 +84,12 @@ pub(crate) struct Found {
 }
 
 impl Search {
-    pub(crate) fn new(root: Place, pods: Place, index: HashMap<String, usize>) -> Self {
+    pub(crate) fn new(root: Place, pods: Place, index: HashMap<String, usize>, mounts: Arc<Mounts>) -> Self {
         Self {
             root,
             pods,
             index,
+            mounts,
             seen: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -124,13 +133,13 @@ impl Search {
         found.global_mounts.extend(global);
         match (within, from) {
             (None, None) => {}
-            (Some(pod), None) => self.tie(viewer, pod, Tie::In, mount, found),
-            (None, Some(pod)) => self.tie(viewer, pod, Tie::From, mount, found),
+            (Some(pod), None) => self.tie(viewer, pod, Tie::In, mount),
+            (None, Some(pod)) => self.tie(viewer, pod, Tie::From, mount),
             (Some(pod), Some(source)) => {
                 if source != pod {
-                    self.tie(viewer, source, Tie::From, mount.clone(), found);
+                    self.tie(viewer, source, Tie::From, mount.clone());
                 }
-                self.tie(viewer, pod, Tie::In, mount, found);
+                self.tie(viewer, pod, Tie::In, mount);
             }
         }
     }
@@ -140,21 +149,25 @@ impl Search {
         self.index.get(name).copied()
     }
 
-    fn tie(&self, viewer: &Viewer, pod: usize, tie: Tie, mount: Mount, found: &mut Found) {
+    fn tie(&self, viewer: &Viewer, pod: usize, tie: Tie, mount: Mount) {
         if viewer.pid.is_some() {
             let row = (pod, tie == Tie::In, mount.dev, &mount.root, &mount.mountpoint);
             let hash = self.hasher.hash_one(row);
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if !seen.insert(hash) {
+            if !lock(&self.seen).insert(hash) {
                 return;
             }
         }
         let seen_by = viewer.pid.map(|pid| Seer {
             pid,
-            comm: String::new(),
+            comm: viewer.comm.clone(),
             namespace: viewer.namespace,
         });
-        found.ties.push((pod, PodMount { mount, tie, seen_by }));
+        if let Some(mounts) = self.mounts.get(pod) {
+            let mut mounts = lock(mounts);
+            // One more at a time: most pods have few, and there may be ten thousand of them.
+            mounts.reserve_exact(1);
+            mounts.push(PodMount { mount, tie, seen_by });
+        }
     }
 }
 

@@ -48,8 +48,9 @@ pub(crate) struct Draft {
     pub(crate) dir: FileId,
     pub(crate) changed: i64,
     pub(crate) name: Option<PodName>,
-    /// Each with the places of its global mount.
-    pub(crate) volumes: Vec<(Volume, Option<[PathBuf; 2]>)>,
+    pub(crate) volumes: Vec<Volume>,
+    /// Where the global mounts of CSI volumes would be, with the index of the volume.
+    pub(crate) places: Vec<(usize, [PathBuf; 2])>,
     pub(crate) strange: Vec<PathBuf>,
     pub(crate) unread: Vec<String>,
 }
@@ -89,6 +90,10 @@ impl Way<'_> {
             draft: Draft::default(),
         };
         walk.top(&dir);
+        // A directory has its names in no order.
+        walk.draft.strange.sort_unstable();
+        walk.draft.unread.sort_unstable();
+        walk.draft.volumes.shrink_to_fit();
         Walked::Pod(Box::new(walk.draft))
     }
 
@@ -247,19 +252,14 @@ impl Walk<'_> {
         self.found(path, part, plugin, title, content);
     }
 
-    fn found(
-        &mut self,
-        path: PathBuf,
-        part: Part,
-        plugin: &str,
-        title: String,
-        content: Content,
-    ) -> &mut Volume {
+    fn found(&mut self, mut path: PathBuf, part: Part, plugin: &str, title: String, content: Content) {
         if let Content::Unread(reason) = &content {
             let reason = reason.clone();
             self.unread(&path, &reason);
         }
-        let volume = Volume {
+        // Very many are kept.
+        path.shrink_to_fit();
+        self.draft.volumes.push(Volume {
             plugin: plugin.to_owned(),
             name: title,
             path,
@@ -267,11 +267,7 @@ impl Walk<'_> {
             class: Class::MaybeOnlyCopy,
             content,
             csi: None,
-        };
-        let volumes = &mut self.draft.volumes;
-        volumes.push((volume, None));
-        let last = volumes.len() - 1;
-        &mut volumes[last].0
+        });
     }
 
     /// `volumes/kubernetes.io~csi/<name>/{mount, vol_data.json}`.
@@ -291,9 +287,10 @@ impl Walk<'_> {
         let record = has_record
             .then(|| self.record(dir.as_fd(), &path.join("vol_data.json")))
             .flatten();
-        if let (Some(record), Some(last)) = (record, self.draft.volumes.last_mut()) {
-            last.0.csi = Some(record.csi);
-            last.1 = Some(record.places);
+        let last = self.draft.volumes.len() - 1;
+        if let (Some(record), Some(volume)) = (record, self.draft.volumes.get_mut(last)) {
+            volume.csi = Some(Box::new(record.csi));
+            self.draft.places.push((last, record.places));
         }
         let others = entries.into_iter().map(|(name, _)| name);
         let others = others.filter(|name| name.as_c_str() != c"mount" && name.as_c_str() != c"vol_data.json");
@@ -302,8 +299,8 @@ impl Walk<'_> {
 
     /// What `vol_data.json` says. One that says nothing is not kubelet's.
     fn record(&mut self, dir: BorrowedFd<'_>, path: &Path) -> Option<csi::Record> {
-        let bytes = self.small(dir, c"vol_data.json", path, csi::LARGEST)?;
-        let record = csi::parse(&bytes);
+        let bytes = self.small(dir, c"vol_data.json", path, csi::LARGEST);
+        let record = bytes.and_then(|bytes| csi::parse(&bytes));
         if record.is_none() {
             self.draft.strange.push(path.to_owned());
         }
@@ -331,10 +328,11 @@ impl Walk<'_> {
     }
 
     fn bounds(&self) -> Bounds {
-        let until = Instant::now().checked_add(self.limits.time);
+        let own = Instant::now().checked_add(self.limits.time);
+        let until = own.map_or(self.limits.until, |own| own.min(self.limits.until));
         Bounds {
             entries: self.limits.entries,
-            until: until.map_or(self.limits.until, |until| until.min(self.limits.until)),
+            until,
         }
     }
 

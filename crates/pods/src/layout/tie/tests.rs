@@ -13,7 +13,11 @@ fn search() -> Search {
         seen_at: Path::new("/data/k").join(path),
     };
     let index = [(ONE, 0), (TWO, 1)].map(|(name, at)| (name.to_owned(), at));
-    Search::new(place(""), place("pods"), index.into())
+    Search::new(place(""), place("pods"), index.into(), room(2))
+}
+
+fn room(pods: usize) -> Arc<Mounts> {
+    Arc::new((0..pods).map(|_| Mutex::default()).collect())
 }
 
 fn viewer(pid: Option<u32>) -> Viewer {
@@ -32,10 +36,17 @@ fn table(rows: &[(&str, &str, &str, &str)]) -> String {
     rows.iter().enumerate().map(row).collect()
 }
 
+/// Pod, tie and mount point of each, by mount point.
 fn ties(viewer: &Viewer, rows: &[(&str, &str, &str, &str)]) -> Vec<(usize, Tie, String)> {
-    let found = search().table(viewer, table(rows).as_bytes()).unwrap();
-    let told = |(pod, tied): (usize, PodMount)| (pod, tied.tie, tied.mount.mountpoint.display().to_string());
-    found.ties.into_iter().map(told).collect()
+    let search = search();
+    search.table(viewer, table(rows).as_bytes()).unwrap();
+    let mut all = Vec::new();
+    for (pod, mounts) in search.mounts.iter().enumerate() {
+        for tied in lock(mounts).iter() {
+            all.push((pod, tied.tie, tied.mount.mountpoint.display().to_string()));
+        }
+    }
+    all
 }
 
 const DISK: (&str, &str, &str, &str) = ("8:1", "/", "/data", "ext4");
@@ -69,8 +80,8 @@ fn t21_escapes_and_deleted_sources_are_understood() {
         ties(&viewer(None), &rows),
         [
             (0, Tie::In, format!("/data/k/pods/{ONE}/volumes/with space")),
-            (1, Tie::From, "/run/a".to_owned()),
             (0, Tie::From, "/run/b".to_owned()),
+            (1, Tie::From, "/run/a".to_owned()),
         ]
     );
 }
@@ -104,8 +115,8 @@ fn a_bind_from_one_pod_into_another_is_of_both_and_within_one_is_in_it() {
         all,
         [
             (0, Tie::From, other.clone()),
-            (1, Tie::In, other),
-            (0, Tie::In, own)
+            (0, Tie::In, own),
+            (1, Tie::In, other)
         ]
     );
 }
@@ -118,10 +129,10 @@ fn t18_a_root_that_is_seen_twice_is_one_root() {
         ("8:1", "/k", "/srv/kubelet", "ext4"),
         ("0:9", "/", at.as_str(), "tmpfs"),
     ];
-    let found = search().table(&viewer(None), table(&rows).as_bytes()).unwrap();
+    let search = search();
+    let found = search.table(&viewer(None), table(&rows).as_bytes()).unwrap();
     assert_eq!(found.root_at, ["/data/k", "/srv/kubelet"].map(PathBuf::from));
-    assert_eq!(found.ties.len(), 1);
-    assert_eq!(found.ties[0].1.tie, Tie::In);
+    assert_eq!(lock(&search.mounts[0])[0].tie, Tie::In);
 }
 
 #[test]
@@ -149,7 +160,10 @@ fn what_other_namespaces_have_alike_is_told_once_and_what_this_one_has_always() 
     let at = format!("/data/k/pods/{ONE}/volumes/x");
     let rows = table(&[DISK, ("0:9", "/", at.as_str(), "tmpfs")]);
     let search = search();
-    let ties = |viewer| search.table(&viewer, rows.as_bytes()).unwrap().ties.len();
+    let ties = |viewer| {
+        search.table(&viewer, rows.as_bytes()).unwrap();
+        std::mem::take(&mut *lock(&search.mounts[0])).len()
+    };
     assert_eq!(
         [ties(viewer(None)), ties(viewer(Some(8))), ties(viewer(Some(9)))],
         [1, 1, 0]
@@ -239,11 +253,17 @@ fn ten_thousand_pods_and_fifty_thousand_mounts_are_tied_row_by_row() {
                 )
             })
             .collect();
-        let search = Search { index, ..search() };
+        let mounts = room(pods);
+        let search = Search {
+            index,
+            mounts,
+            ..search()
+        };
         let rows = format!("26 1 8:1 / /data rw - ext4 a rw\n{rows}");
         let found = search.table(&viewer(None), rows.as_bytes()).unwrap();
-        let each: HashSet<usize> = found.ties.iter().map(|(pod, _)| *pod).collect();
-        (found.ties.len(), each.len(), found.pods_at.len())
+        let each: Vec<usize> = search.mounts.iter().map(|mounts| lock(mounts).len()).collect();
+        assert!(each.iter().all(|mounts| *mounts == 5));
+        (each.iter().sum::<usize>(), each.len(), found.pods_at.len())
     };
     assert_eq!(node(5_000), (25_000, 5_000, 1));
     assert_eq!(node(10_000), (50_000, 10_000, 1));
