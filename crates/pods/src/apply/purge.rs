@@ -79,7 +79,7 @@ fn plan<'a>(
         lost.more |= memory.sum.more;
     }
     ephemeral(&lost, &memory, options, pod)?;
-    let loops = loops::of_pod(uid).map_err(said)?;
+    let loops = loops::of_pod(kubelet_root(dir), uid).map_err(said)?;
     for device in &loops {
         if let Some(user) = device.user() {
             return Err(format!(
@@ -105,11 +105,15 @@ fn plan<'a>(
     })
 }
 
+/// Two levels above a pod directory.
+fn kubelet_root(dir: &PodDir) -> &Path {
+    dir.path.ancestors().nth(2).unwrap_or(Path::new("/"))
+}
+
 fn shelf_path(dir: &PodDir, options: &Purge) -> PathBuf {
-    let root = dir.path.ancestors().nth(2).unwrap_or(Path::new("/"));
     match &options.quarantine {
         Some(path) => real(path),
-        None => root.join(QUARANTINE),
+        None => kubelet_root(dir).join(QUARANTINE),
     }
 }
 

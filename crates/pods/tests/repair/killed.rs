@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nodemend_evidence::Outcome;
 use nodemend_pods::{Purge, Repair, restorable, restore};
 
 use crate::node::{Node, Pod, apply_all, bind, fingerprint, mounted_below, patiently};
@@ -39,15 +40,15 @@ fn the_run_that_is_killed() {
         return;
     };
     let node = Node::at(Path::new(&disk));
-    purge_all(&node);
+    drop(purge_all(&node));
 }
 
-fn purge_all(node: &Node) {
+fn purge_all(node: &Node) -> Vec<Outcome> {
     let there: Vec<Pod<'_>> = (0..PODS).filter_map(|number| found(node, number)).collect();
     let known: Vec<&Pod<'_>> = there.iter().collect();
     let orphans = there.iter().map(Pod::orphan).collect();
     let repair = Repair::Purge(Purge::default());
-    apply_all(node, orphans, &known, &repair);
+    apply_all(node, orphans, &known, &repair)
 }
 
 /// A pod whose directory is there, as it is, with what a survey says of its volumes.
@@ -119,7 +120,11 @@ fn sigkill_at_any_moment_loses_nothing_and_everything_can_be_put_back() {
         all_there_once(&node, round);
         cut_short += u32::from(fs::read_dir(node.root.join("pods")).unwrap().count() > 0);
 
-        purge_all(&node);
+        let outcomes = purge_all(&node);
+        let all_gone = outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Outcome::Mended(_)));
+        assert!(all_gone, "{outcomes:?}");
         all_there_once(&node, round);
         assert_eq!(fs::read_dir(node.root.join("pods")).unwrap().count(), 0);
         assert!(mounted_below(&node.root).is_empty());

@@ -112,10 +112,12 @@ fn one_thing_of_several_can_be_put_back_and_a_wrong_name_is_told() {
     mended(&pod.purge());
     fs::create_dir(&pod.path).unwrap();
     let entry = restorable(&node.state, &shelves(&node)).unwrap()[0].entry.clone();
-    match restore(&node.state, &shelves(&node), "nonsense", None) {
-        Err(Error::NotKept { known, .. }) => assert_eq!(known, entry),
-        other => panic!("{other:?}"),
-    }
+    let known = patiently(|| match restore(&node.state, &shelves(&node), "nonsense", None) {
+        Err(Error::NotKept { known, .. }) => Ok(known),
+        Err(error) => Err(error.to_string()),
+        Ok(report) => Err(format!("{report:?}")),
+    });
+    assert_eq!(known, entry);
     let report = patiently(|| restore(&node.state, &shelves(&node), &format!("{entry}/1"), None));
     assert_eq!(report.restored.len(), 1);
     assert!(pod.path.join("volumes/kubernetes.io~nfs/share/report").exists());
