@@ -95,15 +95,16 @@ impl Shelf {
         Ok(Self { dir })
     }
 
-    /// An error if nothing can be moved here from that pod directory, or if kubelet would take it for a pod.
-    pub(crate) fn check(&self, pod: &Held) -> Result<(), Error> {
-        outside_of_pods(self.dir.path(), pod)?;
-        if self.dir.mount() != pod.mount() {
+    /// Opens or makes one to which things can be moved from that pod directory, and that kubelet does not take for a pod.
+    pub(crate) fn for_pod(path: &Path, pod: &Held) -> Result<Self, Error> {
+        outside_of_pods(path, pod)?;
+        let shelf = Self::open(path)?;
+        if shelf.dir.mount() != pod.mount() {
             let reason =
                 "is not on the mount that kubelet's root lies on, so nothing can be moved there by renaming";
-            return Err(Error::unfit(self.dir.path(), reason));
+            return Err(Error::unfit(path, reason));
         }
-        Ok(())
+        Ok(shelf)
     }
 
     /// A new directory for what is taken out of a pod.
@@ -134,14 +135,15 @@ impl Shelf {
 pub(crate) fn outside_of_pods(path: &Path, pod: &Held) -> Result<(), Error> {
     let pods = pod.path().parent().unwrap_or(pod.path());
     let pods = nodemend_hostfs::FileId::from(&rustix::fs::stat(pods).map_err(Error::io("stat", pods))?);
-    let real = std::fs::canonicalize(path).map_err(Error::io("resolve", path))?;
-    for above in real.ancestors() {
-        let stat = rustix::fs::stat(above).map_err(Error::io("stat", above))?;
-        if nodemend_hostfs::FileId::from(&stat) == pods {
-            return Err(Error::unfit(
-                path,
-                "is in pods/, where kubelet takes everything for a pod",
-            ));
+    for above in real(path).ancestors() {
+        match rustix::fs::stat(above) {
+            Ok(stat) if nodemend_hostfs::FileId::from(&stat) == pods => {
+                let reason = "is in pods/, where kubelet takes everything for a pod";
+                return Err(Error::unfit(path, reason));
+            }
+            // It is still to be made.
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::io("stat", above)(errno)),
         }
     }
     Ok(())

@@ -75,7 +75,7 @@ pub struct Testimony {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "is",
-    content = "content",
+    content = "detail",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
@@ -112,7 +112,7 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "answer",
-    content = "content",
+    content = "detail",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]

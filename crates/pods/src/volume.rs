@@ -22,7 +22,7 @@ pub struct Volume {
     /// What is there, below what is mounted on it.
     pub content: Content,
     /// CSI: what `vol_data.json` says, and whether its global mount is there.
-    pub csi: Option<Box<CsiVolume>>,
+    pub csi: Option<CsiVolume>,
 }
 
 /// The parts of a pod directory.
@@ -57,7 +57,7 @@ pub enum Class {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "is",
-    content = "content",
+    content = "detail",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
@@ -74,10 +74,10 @@ pub enum Content {
         bytes: u64,
         /// The newest modification, in seconds since 1970.
         newest: i64,
-        /// True if counting was ended by the deadline or the bound: there may be more.
+        /// True if counting was ended by the deadline or the bound: then there is more.
         more: bool,
     },
-    /// It is no directory: an empty file, a symlink, a device. (A file that is not empty is `Files` with one entry.)
+    /// It is no directory: a file, a symlink, a device.
     Other(String),
     /// It could not be read in time, or not at all.
     Unread(String),

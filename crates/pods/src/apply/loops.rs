@@ -60,10 +60,13 @@ fn look(sys: &Path, node: &Path) -> Option<Loop> {
     })
 }
 
-/// Those of one pod: its UID is a whole name on the way to the backing file.
-pub(crate) fn of_pod(uid: &str) -> Result<Vec<Loop>, Error> {
+/// Those of one pod: the backing file is below kubelet's root, and the UID is a whole name on the way to it.
+pub(crate) fn of_pod(root: &Path, uid: &str) -> Result<Vec<Loop>, Error> {
     let mut loops = all()?;
-    loops.retain(|device| device.backing.iter().any(|name| name == uid));
+    loops.retain(|device| {
+        let below = device.backing.strip_prefix(root);
+        below.is_ok_and(|below| below.iter().any(|name| name == uid))
+    });
     Ok(loops)
 }
 
@@ -128,21 +131,23 @@ impl Loop {
             losetup.arg("-d").arg(&node).stdin(Stdio::null());
             losetup.output()
         })?;
+        let is_attached = || look(&self.sys, &self.node).is_some_and(|now| now.backing == self.backing);
         match ran {
             None => return Err(Error::unfit(&self.node, "losetup -d does not end")),
             Some(Err(error)) => return Err(Error::io("run losetup -d for", &self.node)(error)),
-            Some(Ok(output)) if !output.status.success() => {
+            // It may have gone by itself meanwhile.
+            Some(Ok(output)) if !output.status.success() && is_attached() => {
                 let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                 return Err(Error::unfit(&self.node, format!("losetup -d: {words}")));
             }
             Some(Ok(_)) => {}
         }
-        match look(&self.sys, &self.node) {
-            Some(now) if now.backing == self.backing => Err(Error::unfit(
+        match is_attached() {
+            true => Err(Error::unfit(
                 &self.node,
                 "somebody has it open, so it was not detached",
             )),
-            Some(_) | None => Ok(()),
+            false => Ok(()),
         }
     }
 }

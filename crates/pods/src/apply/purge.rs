@@ -79,7 +79,7 @@ fn plan<'a>(
         lost.more |= memory.sum.more;
     }
     ephemeral(&lost, &memory, options, pod)?;
-    let loops = loops::of_pod(uid).map_err(said)?;
+    let loops = loops::of_pod(kubelet_root(dir), uid).map_err(said)?;
     for device in &loops {
         if let Some(user) = device.user() {
             return Err(format!(
@@ -94,9 +94,7 @@ fn plan<'a>(
     let needed =
         found.iter().any(|found| found.class == Class::MaybeOnlyCopy) || tables.ours(uid).next().is_some();
     if needed {
-        Shelf::open(&shelf)
-            .and_then(|shelf| shelf.check(pod))
-            .map_err(said)?;
+        Shelf::for_pod(&shelf, pod).map_err(said)?;
     }
     Ok(Plan {
         options,
@@ -107,11 +105,15 @@ fn plan<'a>(
     })
 }
 
+/// Two levels above a pod directory.
+fn kubelet_root(dir: &PodDir) -> &Path {
+    dir.path.ancestors().nth(2).unwrap_or(Path::new("/"))
+}
+
 fn shelf_path(dir: &PodDir, options: &Purge) -> PathBuf {
-    let root = dir.path.ancestors().nth(2).unwrap_or(Path::new("/"));
     match &options.quarantine {
         Some(path) => real(path),
-        None => root.join(QUARANTINE),
+        None => kubelet_root(dir).join(QUARANTINE),
     }
 }
 
@@ -163,6 +165,8 @@ fn carry_out(
         return Err("the run was ended before the rest was removed; a second one carries on".to_owned());
     }
     remove_rest(dir, work, done)?;
+    // Made as there might have been something for it; one that has something in it stays.
+    let _ = std::fs::remove_dir(&plan.shelf);
     let tools = &mut *work.tools;
     let mut steps = super::steps::Steps {
         journal: tools.journal,
@@ -333,8 +337,7 @@ fn quarantine(
         return Ok(());
     }
     let said = |error: Error| error.to_string();
-    let shelf = Shelf::open(&plan.shelf).map_err(said)?;
-    shelf.check(pod).map_err(said)?;
+    let shelf = Shelf::for_pod(&plan.shelf, pod).map_err(said)?;
     let mut manifest = manifest(dir, work.tools.run);
     manifest.items = items(&only);
     let entry = shelf.entry(work.tools.run, &dir.uid).map_err(said)?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nodemend_hostfs::Host;
 use nodemend_hostfs::mountinfo::{self, Mount};
+use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::mount::{Seer, Tie};
@@ -118,10 +119,12 @@ impl Tables {
         };
         let own = parse(&read("thread-self")?)?;
         tables.add(&own, None);
-        let (namespaces, unread) = namespaces()?;
-        tables.unread = unread;
+        let (namespaces, unnamed) = namespaces()?;
         for (namespace, viewers) in namespaces {
             tables.foreign(namespace, &viewers);
+        }
+        for (viewer, why) in unnamed {
+            tables.unnamed(viewer, &own, &why);
         }
         Ok(tables)
     }
@@ -184,6 +187,27 @@ impl Tables {
         if let Some(seer) = seer {
             self.add(&rows, Some(&seer));
         }
+    }
+
+    /// A task that does not let its namespace be named, as it has rights that this process lacks. Its table can be read all
+    /// the same; ids of mounts are unique, so what it shares with us is known.
+    fn unnamed(&mut self, viewer: u32, own: &[Row], why: &str) {
+        let rows = match read(&viewer.to_string()).and_then(|table| parse(&table)) {
+            Ok(rows) => rows,
+            // It has ended, and sees nothing.
+            Err(Error::Host(nodemend_hostfs::Error::Io { source, .. })) if is_gone(&source) => return,
+            Err(error) => return self.unread.push(format!("{why}; {error}")),
+        };
+        let ours: std::collections::HashSet<u64> = own.iter().map(|row| row.mount.id).collect();
+        if rows.iter().any(|row| ours.contains(&row.mount.id)) {
+            return;
+        }
+        let seer = Seer {
+            pid: viewer,
+            comm: comm(viewer),
+            namespace: 0,
+        };
+        self.add(&rows, Some(&seer));
     }
 
     fn add(&mut self, rows: &[Row], seer: Option<&Seer>) {
@@ -312,11 +336,11 @@ fn groups(line: &[u8]) -> Groups {
 /// Tasks by the mount namespace that they are in.
 type Viewers = BTreeMap<u64, Vec<u32>>;
 
-/// Every mount namespace but our own, with tasks that are in it, and what could not be told.
-fn namespaces() -> Result<(Viewers, Vec<String>), Error> {
+/// Every mount namespace but our own, with tasks that are in it, and tasks that do not tell theirs.
+fn namespaces() -> Result<(Viewers, Vec<(u32, String)>), Error> {
     let own = namespace("thread-self").map_err(Error::io("read", "/proc/thread-self/ns/mnt"))?;
     let mut found = Viewers::new();
-    let mut unread = Vec::new();
+    let mut unnamed = Vec::new();
     for pid in numbers("/proc").map_err(Error::io("list", "/proc"))? {
         // One that has ended meanwhile has no threads to list.
         for tid in numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
@@ -329,17 +353,18 @@ fn namespaces() -> Result<(Viewers, Vec<String>), Error> {
                     }
                 }
                 Err(error) if is_gone(&error) => {}
-                Err(error) => unread.push(format!("/proc/{pid}/task/{tid}/ns/mnt: {error}")),
+                Err(error) => unnamed.push((tid, format!("/proc/{pid}/task/{tid}/ns/mnt: {error}"))),
             }
         }
     }
-    Ok((found, unread))
+    Ok((found, unnamed))
 }
 
 fn is_gone(error: &std::io::Error) -> bool {
-    // ESRCH of a task that is being reaped has no kind of its own.
-    error.kind() == std::io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+    // EINVAL: a task that has ended and was not reaped yet has no mount table.
+    let gone = [Errno::NOENT, Errno::SRCH, Errno::INVAL];
+    gone.iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn namespace(task: &str) -> std::io::Result<u64> {

@@ -16,7 +16,7 @@ use super::work::Work;
 use crate::error::Error;
 use crate::held::Held;
 use crate::pod::PodDir;
-use crate::volume::{Content, Part};
+use crate::volume::{Class, Content, Part};
 
 /// Removes what stops kubelet, if that is all that stops it. Otherwise nothing is done, and the outcome says what keeps it.
 pub(crate) fn unblock(proof: Confirmed<'_, PodDir>, work: &mut Work<'_, '_>) -> Outcome {
@@ -40,7 +40,10 @@ fn tried(dir: &PodDir, work: &mut Work<'_, '_>) -> Result<Outcome, Error> {
         .iter()
         .filter(|found| matches!(found.part, Part::Volume | Part::Subpath))
         .collect();
-    if let Some(why) = stops.iter().find_map(|found| keeps(found, &pod)) {
+    // What kubelet does not stop at, it removes with the directory: so nothing with content may lie anywhere in it.
+    let precious = |found: &&Found| found.class > Class::NothingLost || stops.contains(found);
+    let why = found.iter().filter(precious).find_map(|found| keeps(found, &pod));
+    if let Some(why) = why {
         return Ok(Outcome::Refused(format!("nothing was removed: {why}")));
     }
     // In another namespace something of it may be in use although nothing is mounted in it.
