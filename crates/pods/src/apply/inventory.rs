@@ -72,7 +72,7 @@ pub(crate) fn take(pod: &Held, dir: &PodDir, covered: &dyn Fn(&Path) -> bool) ->
         .iter()
         .map(|volume| {
             let path = volume.path.strip_prefix(&dir.path).unwrap_or(&volume.path);
-            (path.to_owned(), (volume.class, volume.csi.clone()))
+            (path.to_owned(), (volume.class, volume.csi.as_deref().cloned()))
         })
         .collect();
     let mut taking = Taking {
