@@ -1,21 +1,21 @@
-//! One question over HTTP, bounded in time and size.
+//! One question over HTTP/1.1, bounded in time and size.
+//!
+//! Written out, as it is so little: one GET on a connection of its own. An answer must say how long it is, by a length or in
+//! chunks; one that only ends could have been cut.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// The most that is read of an answer, in bytes: a node's 110 pods take about one of them.
 const ANSWER: usize = 64 << 20;
+/// The most of its head, in bytes.
+const HEAD: usize = 64 << 10;
 /// The most of an error's text that is repeated, in characters.
 const WORDS: usize = 120;
 
@@ -40,19 +40,17 @@ pub(crate) struct Tls {
 
 /// A bearer token, which is never shown.
 #[derive(Clone)]
-pub(crate) struct Token(HeaderValue);
+pub(crate) struct Token(String);
 
 impl Token {
     /// Of the text in a file.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let token = text.trim();
-        if token.is_empty() || token.contains(char::is_whitespace) {
+        let plain = |byte: u8| byte.is_ascii_graphic();
+        if token.is_empty() || !token.bytes().all(plain) {
             return Err("no bearer token in it".to_owned());
         }
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_invalid| "no bearer token in it".to_owned())?;
-        value.set_sensitive(true);
-        Ok(Self(value))
+        Ok(Self(token.to_owned()))
     }
 }
 
@@ -90,118 +88,178 @@ pub(crate) async fn get(server: &Server, path: &str) -> Result<Vec<u8>, Failure>
     let stream = TcpStream::connect(server.address)
         .await
         .map_err(|error| format!("cannot connect to {}: {error}", server.address))?;
-    match &server.tls {
-        None => exchange(stream, server, path).await,
+    let question = request(server, path)?;
+    let (status, body) = match &server.tls {
+        None => exchange(stream, &question).await,
         Some(tls) => {
             let stream = TlsConnector::from(Arc::clone(&tls.config))
                 .connect(tls.name.clone(), stream)
                 .await
                 .map_err(|error| format!("{}: no TLS: {error}", server.address))?;
-            exchange(stream, server, path).await
+            exchange(stream, &question).await
+        }
+    }?;
+    weigh(&status, body)
+}
+
+fn request(server: &Server, path: &str) -> Result<String, String> {
+    let harmful = |text: &str| text.bytes().any(|byte| !byte.is_ascii_graphic());
+    if harmful(path) || harmful(&server.host) {
+        return Err(format!("{path} cannot be asked for at {}", server.host));
+    }
+    let mut head = format!(
+        "GET {path} HTTP/1.1\r\nhost: {}\r\naccept: application/json\r\nconnection: close\r\n",
+        server.host
+    );
+    // In the clear anybody on the way could read it.
+    if let Some(Token(token)) = server.token.as_ref().filter(|_| server.tls.is_some()) {
+        head.push_str(&format!("authorization: Bearer {token}\r\n"));
+    }
+    Ok(head + "\r\n")
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    question: &str,
+) -> Result<(String, Vec<u8>), String> {
+    let broke = |error: std::io::Error| format!("its answer broke off: {error}");
+    stream.write_all(question.as_bytes()).await.map_err(broke)?;
+    stream.flush().await.map_err(broke)?;
+    let mut incoming = Incoming {
+        stream,
+        buffer: Vec::new(),
+    };
+    let head = incoming.head().await?;
+    let (status, length) = understood(&head)?;
+    let body = match length {
+        Length::Known(length) => incoming.take(length).await?,
+        Length::Chunked => incoming.chunks().await?,
+    };
+    Ok((status, body))
+}
+
+/// How an answer says where it ends.
+#[derive(Debug, PartialEq, Eq)]
+enum Length {
+    Known(usize),
+    Chunked,
+}
+
+/// The status and the length in a head.
+fn understood(head: &str) -> Result<(String, Length), String> {
+    let mut lines = head.split("\r\n");
+    let first = lines.next().unwrap_or_default();
+    let status = first
+        .strip_prefix("HTTP/1.1 ")
+        .or_else(|| first.strip_prefix("HTTP/1.0 "));
+    let status = status.ok_or("its answer is no HTTP")?.trim().to_owned();
+    let (mut length, mut chunked) = (None, false);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let value = value.trim();
+        if name.eq_ignore_ascii_case("content-length") {
+            let said: usize = value
+                .parse()
+                .map_err(|_not_one| "its answer has no length".to_owned())?;
+            if length.is_some_and(|length| length != said) {
+                return Err("its answer has two lengths".to_owned());
+            }
+            length = Some(said);
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            if !value.eq_ignore_ascii_case("chunked") {
+                return Err(format!("its answer is encoded as {}", words(value.as_bytes())));
+            }
+            chunked = true;
+        }
+    }
+    match (chunked, length) {
+        (true, _) => Ok((status, Length::Chunked)),
+        (false, Some(length)) => Ok((status, Length::Known(length))),
+        (false, None) => Err("its answer does not say how long it is".to_owned()),
+    }
+}
+
+/// What comes in, as far as it was read.
+struct Incoming<S> {
+    stream: S,
+    buffer: Vec<u8>,
+}
+
+impl<S: AsyncRead + Unpin> Incoming<S> {
+    /// Reads more; that there is none is an error.
+    async fn more(&mut self) -> Result<(), String> {
+        let read = self.stream.read_buf(&mut self.buffer).await;
+        match read.map_err(|error| format!("its answer broke off: {error}"))? {
+            0 => Err("its answer broke off".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything before this mark, which is taken out as well.
+    async fn until(&mut self, mark: &[u8], limit: usize) -> Result<String, String> {
+        loop {
+            if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
+                let text = String::from_utf8_lossy(self.buffer.get(..at).unwrap_or_default()).into_owned();
+                self.buffer.drain(..at + mark.len());
+                return Ok(text);
+            }
+            if self.buffer.len() > limit {
+                return Err("its answer is no HTTP".to_owned());
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn head(&mut self) -> Result<String, String> {
+        self.until(b"\r\n\r\n", HEAD).await
+    }
+
+    async fn take(&mut self, length: usize) -> Result<Vec<u8>, String> {
+        if length > ANSWER {
+            return Err(format!("its answer is larger than {ANSWER} bytes"));
+        }
+        while self.buffer.len() < length {
+            self.more().await?;
+        }
+        let rest = self.buffer.split_off(length);
+        Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    async fn chunks(&mut self) -> Result<Vec<u8>, String> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.until(b"\r\n", HEAD).await?;
+            let size = line.split(';').next().unwrap_or_default().trim();
+            let size =
+                usize::from_str_radix(size, 16).map_err(|_not_one| "its answer has no chunks".to_owned())?;
+            if size == 0 {
+                return Ok(body);
+            }
+            if body.len().saturating_add(size) > ANSWER {
+                return Err(format!("its answer is larger than {ANSWER} bytes"));
+            }
+            body.extend(self.take(size).await?);
+            if self.take(2).await? != b"\r\n" {
+                return Err("its answer has no chunks".to_owned());
+            }
         }
     }
 }
 
-async fn exchange<S>(stream: S, server: &Server, path: &str) -> Result<Vec<u8>, Failure>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broke = |error: hyper::Error| format!("{}: {}", server.address, chain(&error));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broke)?;
-    let driver = Driver(tokio::spawn(connection));
-    let answer = sender.send_request(request(server, path)?).await.map_err(broke)?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER).collect().await;
-    drop(driver);
-    let body =
-        body.map_err(|error| format!("its answer broke off, or is larger than {ANSWER} bytes: {error}"))?;
-    weigh(status, &body.to_bytes())
-}
-
-/// The connection's own task, ended with the question.
-struct Driver<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for Driver<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-pub(crate) fn request(server: &Server, path: &str) -> Result<Request<Empty<Bytes>>, Failure> {
-    let mut request = Request::get(path)
-        .header(HOST, &server.host)
-        .header(ACCEPT, "application/json");
-    // In the clear anybody on the way could read it.
-    if let Some(token) = server.token.as_ref().filter(|_| server.tls.is_some()) {
-        request = request.header(AUTHORIZATION, &token.0);
-    }
-    request
-        .body(Empty::new())
-        .map_err(|error| Failure::Failed(error.to_string()))
-}
-
-fn weigh(status: StatusCode, body: &[u8]) -> Result<Vec<u8>, Failure> {
-    let told = || {
-        let text: String = String::from_utf8_lossy(body).chars().take(WORDS).collect();
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        format!("it answers {status}: {text}")
-    };
-    match status {
-        StatusCode::OK => Ok(body.to_vec()),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Denied(told())),
+fn weigh(status: &str, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let told = || format!("it answers {}: {}", words(status.as_bytes()), words(&body));
+    match status.split(' ').next() {
+        Some("200") => Ok(body),
+        Some("401" | "403") => Err(Failure::Denied(told())),
         _ => Err(Failure::Failed(told())),
     }
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+/// The beginning of a text, in one line.
+fn words(text: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(text).chars().take(WORDS).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-    use super::*;
-
-    #[test]
-    fn a_token_is_one_word_and_is_never_shown() {
-        assert_eq!(format!("{:?}", Token::parse(" abc.def\n").unwrap()), "Token");
-        for bad in ["", "\n", "two words", "a\nb", "\u{7f}"] {
-            assert!(Token::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_a_200_is_an_answer() {
-        assert_eq!(weigh(StatusCode::OK, b"{}"), Ok(b"{}".to_vec()));
-        assert_eq!(
-            weigh(StatusCode::UNAUTHORIZED, b"Unauthorized"),
-            Err(Failure::Denied(
-                "it answers 401 Unauthorized: Unauthorized".into()
-            ))
-        );
-        assert!(matches!(
-            weigh(StatusCode::FORBIDDEN, b""),
-            Err(Failure::Denied(_))
-        ));
-        for status in [
-            StatusCode::NOT_FOUND,
-            StatusCode::NO_CONTENT,
-            StatusCode::MOVED_PERMANENTLY,
-        ] {
-            assert!(
-                matches!(weigh(status, b"[]"), Err(Failure::Failed(_))),
-                "{status}"
-            );
-        }
-    }
-}
+#[path = "http_tests.rs"]
+mod tests;

@@ -206,18 +206,6 @@ fn a_kubelet_that_hangs_costs_the_deadline_and_no_more() {
 }
 
 #[test]
-fn a_token_is_not_sent_in_the_clear() {
-    let (address, _) = kubelet(ok("ok"), ok(&list()));
-    let server = Server {
-        token: Some(Token::parse("secret").unwrap()),
-        ..plain(address)
-    };
-    // The stand-in speaks TLS only, so it sees the request as garbage: what matters is what was put into it.
-    let request = crate::testimony::http::request(&server, "/pods").unwrap();
-    assert!(request.headers().get("authorization").is_none());
-}
-
-#[test]
 fn ports_that_another_process_holds_are_not_asked() {
     let at = |text: &str, inode| Listener {
         at: text.parse().unwrap(),
