@@ -249,20 +249,16 @@ impl State {
     }
 
     fn pop_shared(&mut self) -> Option<Task> {
-        loop {
-            match self.shared.last_mut()? {
-                Entry::Children(dir, names) => {
-                    if let Some(name) = names.pop() {
-                        return Some(Task::Enter(Arc::clone(dir), name, 0));
-                    }
-                    self.shared.pop();
-                }
-                Entry::One(_) => {
-                    if let Some(Entry::One(task)) = self.shared.pop() {
-                        return Some(task);
-                    }
-                }
+        if let Some(Entry::Children(dir, names)) = self.shared.last_mut() {
+            let task = names.pop().map(|name| Task::Enter(Arc::clone(dir), name, 0));
+            if names.len() == 0 {
+                self.shared.pop();
             }
+            return task;
+        }
+        match self.shared.pop()? {
+            Entry::One(task) => Some(task),
+            Entry::Children(..) => None,
         }
     }
 }
