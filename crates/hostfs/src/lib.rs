@@ -2,6 +2,8 @@
 //!
 //! - [`Host`]: where the host's root is, and reading its files without ever blocking or leaving it;
 //! - [`mountinfo`]: the mount table of any process;
+//! - [`descent`]: walking down a tree without leaving its mount;
+//! - [`pool`]: reading what may never answer;
 //! - [`FileId`]: what makes a file or a namespace this one and no other;
 //! - [`StateDir`]: the tool's own directory with its lock, its journal and its memory of first sightings;
 //! - [`vantage`]: whether this process sees the host at all, or only a container of it.
@@ -14,13 +16,15 @@
 //! assert!(mounts.iter().any(|mount| mount.mountpoint == std::path::Path::new("/")));
 //! # Ok::<(), nodemend_hostfs::Error>(())
 //! ```
-#![forbid(unsafe_code)]
 
 mod boot;
+pub mod descent;
 mod error;
+mod handle;
 mod host;
 mod identity;
 pub mod mountinfo;
+pub mod pool;
 mod state;
 pub mod vantage;
 

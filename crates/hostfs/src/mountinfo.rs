@@ -60,12 +60,16 @@ pub fn of_process(host: &Host, pid: u32) -> Result<Vec<Mount>, Error> {
 /// [`Error::MountTable`] with the number of the first line that does not parse: a table that is understood in
 /// part says nothing of what is not mounted.
 pub fn parse(table: &[u8]) -> Result<Vec<Mount>, Error> {
+    rows(table).collect()
+}
+
+/// The mounts of a table one by one, for who needs few of many.
+pub fn rows(table: &[u8]) -> impl Iterator<Item = Result<Mount, Error>> {
     table
         .split(|&byte| byte == b'\n')
         .enumerate()
         .filter(|(_, line)| !line.is_empty())
         .map(|(index, line)| parse_line(line).ok_or(Error::MountTable { line: index + 1 }))
-        .collect()
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {

@@ -9,7 +9,7 @@ mod testimony;
 mod uid;
 mod volume;
 
-pub use layout::Layout;
+pub use layout::{DEFAULT_KUBELET_ROOT, FoundRoot, Layout, LayoutError, LayoutOptions, find_root, layout};
 pub use mount::{PodMount, Seer, Tie};
 pub use pod::{PodDir, PodIdentity, PodName};
 pub use survey::{SURVEY_VERSION, Survey};

@@ -22,7 +22,7 @@ pub struct Volume {
     /// What is there, below what is mounted on it.
     pub content: Content,
     /// CSI: what `vol_data.json` says, and whether its global mount is there.
-    pub csi: Option<CsiVolume>,
+    pub csi: Option<Box<CsiVolume>>,
 }
 
 /// The parts of a pod directory.
@@ -69,10 +69,10 @@ pub enum Content {
         bytes: u64,
         /// The newest modification, in seconds since 1970.
         newest: i64,
-        /// True if counting was ended by the deadline or the bound: then there is more.
+        /// True if counting was ended by the deadline or the bound: there may be more.
         more: bool,
     },
-    /// It is no directory: a file, a symlink, a device.
+    /// It is no directory: an empty file, a symlink, a device. (A file that is not empty is `Files` with one entry.)
     Other(String),
     /// It could not be read in time, or not at all.
     Unread(String),

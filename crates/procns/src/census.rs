@@ -19,8 +19,21 @@ pub struct Census {
     pub processes: Vec<Process>,
     /// Every network namespace with a known holder, the host's included, by identity.
     pub namespaces: Vec<Netns>,
+    /// Every mount namespace that a process lives in, by its inode. What is mounted in them: [`mount_tables`](crate::mount_tables).
+    #[serde(default)]
+    pub mount_namespaces: Vec<MountNamespace>,
     /// What could not be read although its process was still there: then nobody can say who holds what.
     pub unread: Vec<String>,
+}
+
+/// One mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MountNamespace {
+    /// Its inode on nsfs.
+    pub inode: u64,
+    /// Processes and threads that live in it: eight at most, in case some of them end.
+    pub viewers: Vec<u32>,
 }
 
 /// One process.

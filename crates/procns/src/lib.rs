@@ -39,12 +39,15 @@ mod look;
 mod lookup;
 mod mounts;
 mod open;
-mod pool;
 mod procfs;
 mod settle;
 mod stat;
+mod tables;
 mod take;
 
-pub use census::{Census, CniCall, Holder, Netns, NetnsId, Process};
+use nodemend_hostfs::pool;
+
+pub use census::{Census, CniCall, Holder, MountNamespace, Netns, NetnsId, Process};
 pub use error::{Error, OpenError};
 pub use lookup::{cmdline, start_time};
+pub use tables::{Tables, Viewer, mount_tables};

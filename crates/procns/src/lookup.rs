@@ -127,7 +127,8 @@ fn file(host: &Host, pid: u32, name: &'static str) -> Result<Option<Vec<u8>>, Er
             let mut buffer = Vec::new();
             answer(read(proc.as_fd(), path.as_str(), &mut buffer, CMDLINE).map(|_| buffer));
         }),
-    )?;
+    )
+    .map_err(Error::Thread)?;
     match done.answers.into_iter().next() {
         Some(Ok(bytes)) => Ok(Some(bytes)),
         Some(Err(errno)) if is_gone(errno) => Ok(None),

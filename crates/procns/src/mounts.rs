@@ -6,19 +6,12 @@ use std::path::PathBuf;
 use nodemend_hostfs::mountinfo;
 use rustix::io::Errno;
 
+use crate::census::MountNamespace;
 use crate::pool::Pulse;
 use crate::procfs::{LinkText, is_gone, read_records};
 
 /// The most of a mount table that is read, in bytes: about half a million mounts.
-const LIMIT: usize = 128 << 20;
-
-/// A mount table that is to be read.
-pub(crate) struct Table {
-    /// The mount namespace, by its inode.
-    pub(crate) namespace: u64,
-    /// The tasks that see it. `/proc/TID` works for every thread, listed or not.
-    pub(crate) viewers: Vec<u32>,
-}
+pub(crate) const LIMIT: usize = 128 << 20;
 
 /// What a mount table says.
 pub(crate) enum Answer {
@@ -48,7 +41,12 @@ pub(crate) struct NetnsMount {
 ///
 /// A table leaves out what cannot be reached from the root of its viewer (`show_mountinfo` in
 /// fs/proc_namespace.c), so one whose root is the root of the mount namespace is asked first.
-pub(crate) fn look(proc: BorrowedFd<'_>, table: &Table, pulse: &Pulse, answer: &mut dyn FnMut(Answer)) {
+pub(crate) fn look(
+    proc: BorrowedFd<'_>,
+    table: &MountNamespace,
+    pulse: &Pulse,
+    answer: &mut dyn FnMut(Answer),
+) {
     let mut buffer = Vec::new();
     for viewer in in_order(proc, &table.viewers) {
         pulse.beat();
@@ -56,7 +54,7 @@ pub(crate) fn look(proc: BorrowedFd<'_>, table: &Table, pulse: &Pulse, answer: &
         match netns_mounts(proc, &path, &mut buffer) {
             Ok(mounts) => {
                 return answer(Answer::Read(Tabled {
-                    namespace: table.namespace,
+                    namespace: table.inode,
                     viewer,
                     mounts,
                 }));
@@ -71,7 +69,8 @@ pub(crate) fn look(proc: BorrowedFd<'_>, table: &Table, pulse: &Pulse, answer: &
     }
 }
 
-fn in_order(proc: BorrowedFd<'_>, viewers: &[u32]) -> Vec<u32> {
+/// Those that see the whole of it first.
+pub(crate) fn in_order(proc: BorrowedFd<'_>, viewers: &[u32]) -> Vec<u32> {
     if viewers.len() < 2 {
         return viewers.to_vec();
     }

@@ -136,7 +136,8 @@ fn ask(
                 ))),
             }
         }),
-    )?;
+    )
+    .map_err(Error::Thread)?;
     for answer in done.answers {
         match answer {
             Answer::Netns(inode, holder) => opened.holders.push((inode, holder)),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use nodemend_hostfs::{FileId, Host};
 use rustix::fs::{AtFlags, CWD, statat};
 
-use crate::census::{Census, Holder, Netns, NetnsId, Process};
+use crate::census::{Census, Holder, MountNamespace, Netns, NetnsId, Process};
 use crate::error::Error;
 use crate::look::{self, Look, unread};
-use crate::mounts::{self, NetnsMount, Table, Tabled};
+use crate::mounts::{self, NetnsMount, Tabled};
 use crate::pool::{self, PATIENCE};
 use crate::procfs::{LinkText, numbers, open_proc};
 use crate::settle;
@@ -78,18 +78,13 @@ impl Here {
     /// By the links of the calling thread: they decide what a path means to it. A kernel before 3.17 has no
     /// `thread-self`; there the main thread stands for it.
     fn find(proc: &OwnedFd) -> Result<Self, Error> {
-        let own = ["thread-self", "self"]
-            .into_iter()
-            .find(|own| LinkText::read(proc, format!("{own}/ns/net")).is_ok());
-        let own = own.unwrap_or("self");
+        let own = own(proc);
         let path = format!("/proc/{own}/ns/net");
         let stat = statat(CWD, &path, AtFlags::empty()).map_err(Error::proc("stat", &path))?;
         let netns = FileId::from(&stat);
-        let link = LinkText::read(proc, format!("{own}/ns/mnt"))
-            .map_err(Error::proc("read", format!("/proc/{own}/ns/mnt")))?;
         let mut here = Self {
             netns,
-            mount_namespace: link.namespace(b"mnt").unwrap_or_default(),
+            mount_namespace: own_mount_namespace(proc)?,
             mounts: Vec::new(),
             unread: Vec::new(),
         };
@@ -117,11 +112,27 @@ impl Here {
     }
 }
 
+/// The directory of the calling thread in /proc.
+pub(crate) fn own(proc: &OwnedFd) -> &'static str {
+    ["thread-self", "self"]
+        .into_iter()
+        .find(|own| LinkText::read(proc, format!("{own}/ns/net")).is_ok())
+        .unwrap_or("self")
+}
+
+/// The inode of the mount namespace of the calling thread.
+pub(crate) fn own_mount_namespace(proc: &OwnedFd) -> Result<u64, Error> {
+    let path = format!("{}/ns/mnt", own(proc));
+    let link = LinkText::read(proc, &path).map_err(Error::proc("read", format!("/proc/{path}")))?;
+    Ok(link.namespace(b"mnt").unwrap_or_default())
+}
+
 /// What the walk over the processes gave.
 #[derive(Default)]
 pub(crate) struct Walk {
     pub(crate) looks: Vec<Look>,
     calls: HashMap<u32, crate::census::CniCall>,
+    mount_namespaces: Vec<MountNamespace>,
     unread: Vec<String>,
 }
 
@@ -151,7 +162,8 @@ impl Walk {
         let done = pool::run(
             pids,
             Box::new(move |pid, pulse, answer| look::look(dir.as_fd(), *pid, pulse, answer)),
-        )?;
+        )
+        .map_err(Error::Thread)?;
         for answer in done.answers {
             match answer {
                 look::Answer::Looked(look) => self.looks.push(*look),
@@ -180,23 +192,16 @@ fn list(proc: &OwnedFd) -> Result<Vec<u32>, Error> {
 
 /// The table of every mount namespace but the caller's, which is known.
 fn tables(proc: &Arc<OwnedFd>, here: &Here, walk: &mut Walk) -> Result<Vec<Tabled>, Error> {
-    let mut viewers: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-    for (namespace, tid) in walk.looks.iter().flat_map(|look| &look.mount_namespaces) {
-        let viewers = viewers.entry(*namespace).or_default();
-        if *namespace != here.mount_namespace && viewers.len() < VIEWERS {
-            viewers.push(*tid);
-        }
-    }
-    let jobs: Vec<Table> = viewers
-        .into_iter()
-        .map(|(namespace, viewers)| Table { namespace, viewers })
-        .collect();
-    let names: Vec<u64> = jobs.iter().map(|table| table.namespace).collect();
+    walk.mount_namespaces = mount_namespaces(&walk.looks);
+    let others = |namespace: &&MountNamespace| namespace.inode != here.mount_namespace;
+    let jobs: Vec<MountNamespace> = walk.mount_namespaces.iter().filter(others).cloned().collect();
+    let names: Vec<u64> = jobs.iter().map(|table| table.inode).collect();
     let dir = Arc::clone(proc);
     let done = pool::run(
         jobs,
         Box::new(move |table, pulse, answer| mounts::look(dir.as_fd(), table, pulse, answer)),
-    )?;
+    )
+    .map_err(Error::Thread)?;
     let mut tabled = Vec::new();
     for answer in done.answers {
         match answer {
@@ -211,6 +216,21 @@ fn tables(proc: &Arc<OwnedFd>, here: &Here, walk: &mut Walk) -> Result<Vec<Table
     }
     tabled.sort_unstable_by_key(|table| table.namespace);
     Ok(tabled)
+}
+
+/// Every mount namespace, with some that live in it.
+fn mount_namespaces(looks: &[Look]) -> Vec<MountNamespace> {
+    let mut viewers: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for (namespace, tid) in looks.iter().flat_map(|look| &look.mount_namespaces) {
+        let viewers = viewers.entry(*namespace).or_default();
+        if viewers.len() < VIEWERS {
+            viewers.push(*tid);
+        }
+    }
+    let namespaces = viewers.into_iter();
+    namespaces
+        .map(|(inode, viewers)| MountNamespace { inode, viewers })
+        .collect()
 }
 
 /// The sum of it all: who holds which network namespace, by inode.
@@ -302,6 +322,7 @@ impl Sum {
             host,
             namespaces: namespaces.collect(),
             processes: walk.looks.into_iter().map(process).collect(),
+            mount_namespaces: walk.mount_namespaces,
             unread: walk.unread,
         }
     }

@@ -24,7 +24,6 @@
 //! An [`Observer`] sees the progress, and may slow the run down or stop it.
 
 mod aside;
-mod descent;
 mod dir;
 mod error;
 mod flags;
@@ -43,6 +42,8 @@ mod sys;
 mod tally;
 mod tree;
 mod worker;
+
+use nodemend_hostfs::descent;
 
 pub use aside::{Aside, Found, Lookalike, find, set_aside};
 pub use error::Error;

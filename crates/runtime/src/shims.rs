@@ -71,7 +71,7 @@ pub(crate) fn candidates(census: &Census) -> Census {
         processes: alive.cloned().collect(),
         unread,
         host: census.host,
-        namespaces: Vec::new(),
+        ..Census::default()
     }
 }
 

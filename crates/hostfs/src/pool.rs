@@ -1,6 +1,6 @@
 //! Work on a few threads, with no answer waited for longer than a moment.
 //!
-//! A read below /proc can block for as long as another process is stuck in the kernel: `environ` and `cmdline`
+//! A call on a dead file system does not return, and neither may a read below /proc: `environ` and `cmdline`
 //! take the lock of its memory map (`access_remote_vm` in mm/memory.c), and their open waits for an execve that
 //! hangs (`mm_access` in kernel/fork.c). Broken nodes have such processes. So the reads are done by threads
 //! that nobody joins: one that makes no progress is left behind, and its job is handed back as given up.
@@ -10,10 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
-
 /// How long a job may go without a sign of life, in seconds.
-pub(crate) const PATIENCE: u64 = 2;
+pub const PATIENCE: u64 = 2;
 /// How often the signs of life are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// More threads do not help: most of the work is in the kernel, on shared locks, and the node has work to do.
@@ -23,28 +21,30 @@ const MAX_STUCK: usize = 8;
 const IDLE: usize = usize::MAX;
 
 /// The sign of life of one worker.
-pub(crate) struct Pulse {
+#[derive(Debug)]
+pub struct Pulse {
     at: AtomicUsize,
     beats: AtomicU64,
 }
 
 impl Pulse {
     /// Says that the job goes on. Called between steps of a long job.
-    pub(crate) fn beat(&self) {
+    pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// What became of a list of jobs.
-pub(crate) struct Done<A> {
+#[derive(Debug)]
+pub struct Done<A> {
     /// The answers, in no order.
-    pub(crate) answers: Vec<A>,
+    pub answers: Vec<A>,
     /// The jobs that did not end. They may have given some of their answers.
-    pub(crate) given_up: Vec<usize>,
+    pub given_up: Vec<usize>,
 }
 
 /// One job: gives any number of answers.
-pub(crate) type Work<J, A> = dyn Fn(&J, &Pulse, &mut dyn FnMut(A)) + Send + Sync;
+pub type Work<J, A> = dyn Fn(&J, &Pulse, &mut dyn FnMut(A)) + Send + Sync;
 
 struct Shared<J, A> {
     jobs: Vec<J>,
@@ -94,8 +94,11 @@ struct Worker {
     stuck: bool,
 }
 
-/// Does every job.
-pub(crate) fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
+/// Does every job. One that shows no sign of life for [`PATIENCE`] is given up.
+///
+/// # Errors
+/// If no thread can be started.
+pub fn run<J, A>(jobs: Vec<J>, work: Box<Work<J, A>>) -> std::io::Result<Done<A>>
 where
     J: Send + Sync + 'static,
     A: Send + 'static,
@@ -103,7 +106,11 @@ where
     run_with(Duration::from_secs(PATIENCE), jobs, work)
 }
 
-fn run_with<J, A>(patience: Duration, jobs: Vec<J>, work: Box<Work<J, A>>) -> Result<Done<A>, Error>
+/// As [`run`], with another patience.
+///
+/// # Errors
+/// If no thread can be started.
+pub fn run_with<J, A>(patience: Duration, jobs: Vec<J>, work: Box<Work<J, A>>) -> std::io::Result<Done<A>>
 where
     J: Send + Sync + 'static,
     A: Send + 'static,
@@ -129,7 +136,7 @@ where
             Ok(worker) => workers.push(worker),
             // One thread does the work too.
             Err(_) if !workers.is_empty() => {}
-            Err(error) => return Err(Error::Thread(error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(collect(patience, &shared, &mut workers))
@@ -146,7 +153,7 @@ where
     });
     let (shared, own) = (Arc::clone(shared), Arc::clone(&pulse));
     thread::Builder::new()
-        .name("census".into())
+        .name("reader".into())
         .stack_size(512 << 10)
         .spawn(move || labour(&shared, &own))?;
     Ok(Worker {

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
-use crate::sys;
+use crate::handle::mount_id_by_handle;
 
 /// How directories are opened here.
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -22,7 +22,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 /// The way down that this kernel offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Descent {
+pub enum Descent {
     /// The kernel refuses to cross.
     Openat2,
     /// The mount id is compared afterwards.
@@ -31,15 +31,18 @@ pub(crate) enum Descent {
 
 /// Where a mount id is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MountId {
+pub enum MountId {
+    /// statx(2). Asks the file system too.
     Statx,
+    /// `/proc/self/fdinfo`. Asks nothing but the kernel's own tables: for a file system that may not answer.
     Fdinfo,
+    /// name_to_handle_at(2).
     Handle,
 }
 
 impl Descent {
     /// The best way that works at this directory; None if there is none.
-    pub(crate) fn from(home: BorrowedFd<'_>) -> Option<Self> {
+    pub fn from(home: BorrowedFd<'_>) -> Option<Self> {
         // Some filters answer EPERM, others ENOSYS: only an open that works counts.
         if open_beneath(home, c".").is_ok() {
             return Some(Self::Openat2);
@@ -53,7 +56,7 @@ impl Descent {
     ///
     /// # Errors
     /// `XDEV` if something is mounted there, `NOTDIR` or `LOOP` if it is no directory.
-    pub(crate) fn down(self, dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    pub fn down(self, dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
         match self {
             Self::Openat2 => own_or_not(|flags| open_with(dir, name, flags, BENEATH)),
             Self::Compared(..) => self.compared(dir, name),
@@ -64,7 +67,7 @@ impl Descent {
     ///
     /// # Errors
     /// `XDEV` if that is on another mount.
-    pub(crate) fn up(self, dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    pub fn up(self, dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         let stay = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         match self {
             Self::Openat2 => own_or_not(|flags| open_with(dir, c"..", flags, stay)),
@@ -119,14 +122,18 @@ fn own_or_not(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd
 }
 
 /// The id of the mount on which an open file lies, from whatever tells it.
-pub(crate) fn mount_id(file: BorrowedFd<'_>) -> Option<u64> {
+pub fn mount_id(file: BorrowedFd<'_>) -> Option<u64> {
     MountId::ALL.into_iter().find_map(|source| source.of(file).ok())
 }
 
 impl MountId {
     const ALL: [Self; 3] = [Self::Statx, Self::Fdinfo, Self::Handle];
 
-    fn of(self, dir: BorrowedFd<'_>) -> Result<u64, Errno> {
+    /// The id of the mount on which an open file lies.
+    ///
+    /// # Errors
+    /// What the call gives; `NOSYS` if this source does not tell it here.
+    pub fn of(self, dir: BorrowedFd<'_>) -> Result<u64, Errno> {
         match self {
             Self::Statx => {
                 let stat = rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
@@ -134,7 +141,7 @@ impl MountId {
                 has.then_some(stat.stx_mnt_id).ok_or(Errno::NOSYS)
             }
             Self::Fdinfo => fdinfo(dir),
-            Self::Handle => sys::mount_id_by_handle(dir, c"")
+            Self::Handle => mount_id_by_handle(dir, c"")
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOSYS)),
         }
     }
@@ -155,13 +162,19 @@ fn fdinfo(dir: BorrowedFd<'_>) -> Result<u64, Errno> {
 }
 
 /// The directory behind a descriptor, which may be an `O_PATH` one, opened for reading. `.` crosses nothing.
-pub(crate) fn reopened(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// What openat(2) gives.
+pub fn reopened(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(dir, c".", flags, Mode::empty())
 }
 
 /// `/proc`, if that is a procfs.
-pub(crate) fn procfs() -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// `NOSYS` if it is none; else what open(2) gives.
+pub fn procfs() -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty())?;
     if rustix::fs::fstatfs(&proc)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
