@@ -38,6 +38,10 @@ pub trait Repair {
     fn headlines(&self, _details: &Self::Details, _report: &Report<Self::Subject>) -> Vec<String> {
         Vec::new()
     }
+    /// What the repair would do to an orphan of this look, as one sentence without a full stop.
+    fn action(&self, _survey: &Self::Survey, subject: &Self::Subject) -> String {
+        subject.action()
+    }
     /// What needs a second yes, as a sentence.
     fn dangerous(&self) -> Option<&'static str> {
         None

@@ -75,6 +75,9 @@ impl<'a, R: Repair> Run<'a, R> {
         let plan = self.repair.plan(&first, &second);
         drop(first);
         let mut report = Report::of_plan(self.repair.kind(), &plan);
+        for item in report.items.iter_mut().filter(|item| item.action.is_some()) {
+            item.action = Some(self.repair.action(&second, &item.subject));
+        }
         if !self.flags.apply {
             self.show(report, &second, &plan)?;
             return Ok(self.planned(&plan));

@@ -55,7 +55,12 @@ pub enum Class {
 
 /// What is in a volume's directory, by lstat alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "is",
+    content = "detail",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Content {
     /// Something is mounted on it: nobody looked.
     Mounted,

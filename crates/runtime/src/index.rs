@@ -223,6 +223,13 @@ fn may_own(record: &Record) -> String {
     )
 }
 
+impl std::fmt::Display for Record {
+    /// As in evidence: `sandbox 8f3… (default/web-1), SANDBOX_READY`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&sentence(self))
+    }
+}
+
 /// `sandbox 8f3… (default/web-1), SANDBOX_READY`.
 fn sentence(record: &Record) -> Arc<str> {
     let title = title(record);

@@ -149,6 +149,14 @@ pub(crate) struct Specification {
     annotations: Option<HashMap<String, String>>,
     #[serde(default)]
     linux: Option<Linux>,
+    #[serde(default)]
+    mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Mount {
+    #[serde(default)]
+    source: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -188,7 +196,8 @@ impl Specification {
             .or_else(|| self.annotation("io.kubernetes.cri-o.SandboxID"))
     }
 
-    /// The pod. CRI-O writes kubelet's labels down as annotations.
+    /// The pod. CRI-O writes kubelet's labels down as annotations. Older containerds tell nothing, but what kubelet gives to
+    /// a container lies in the directory of its pod: then the pod has a UID and no name.
     pub(crate) fn pod(&self) -> Option<Pod> {
         let of_containerd = || {
             Some(Pod {
@@ -197,7 +206,23 @@ impl Specification {
                 name: self.annotation("io.kubernetes.cri.sandbox-name")?,
             })
         };
-        of_containerd().or_else(|| Pod::of_labels(|name| self.annotation(name)))
+        of_containerd()
+            .or_else(|| Pod::of_labels(|name| self.annotation(name)))
+            .or_else(|| self.pod_of_mounts())
+    }
+
+    fn pod_of_mounts(&self) -> Option<Pod> {
+        let sources = self
+            .mounts
+            .iter()
+            .flatten()
+            .filter_map(|mount| mount.source.as_deref());
+        let uid = sources.into_iter().find_map(pod_directory)?.to_owned();
+        Some(Pod {
+            uid,
+            namespace: String::new(),
+            name: String::new(),
+        })
     }
 
     fn annotation(&self, name: &str) -> Option<String> {
@@ -207,6 +232,16 @@ impl Specification {
             .filter(|value| !value.is_empty())
             .cloned()
     }
+}
+
+/// The UID in `<kubelet root>/pods/<uid>/…`: a UUID, or the hash of a static pod's manifest.
+fn pod_directory(path: &str) -> Option<&str> {
+    let (_, below) = path.split_once("/pods/")?;
+    let (uid, _) = below.split_once('/')?;
+    let digits = uid
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    (digits && matches!((uid.len(), uid.matches('-').count()), (36, 4) | (32, 0))).then_some(uid)
 }
 
 #[cfg(test)]
@@ -306,6 +341,26 @@ mod tests {
                     name: "n".into()
                 })
             );
+        }
+    }
+
+    #[test]
+    fn without_annotations_the_pod_is_known_by_what_kubelet_gave_it() {
+        let json = r#"{"mounts":[{"destination":"/proc","source":"proc"},{"destination":"/dev/shm"},
+            {"source":"/var/lib/kubelet/pods/0c9a8c4e-3a51-4c0e-9d1c-5a2f6f0f6b11/etc-hosts"}]}"#;
+        let pod = Specification::parse(json.as_bytes()).unwrap().pod().unwrap();
+        assert_eq!(pod.uid, "0c9a8c4e-3a51-4c0e-9d1c-5a2f6f0f6b11");
+        assert_eq!(
+            pod_directory("/k/pods/d41d8cd98f00b204e9800998ecf8427e/volumes/x"),
+            Some("d41d8cd98f00b204e9800998ecf8427e")
+        );
+        for other in [
+            "/srv/pods/mine/x",
+            "/k/pods/",
+            "/k/pods/d41d8cd98f00b204e9800998ecf8427e",
+            "proc",
+        ] {
+            assert_eq!(pod_directory(other), None, "{other}");
         }
     }
 }

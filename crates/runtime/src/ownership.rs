@@ -146,7 +146,12 @@ impl Ownership {
         group.recorded |= record.kind == RecordKind::Sandbox || record.sandbox_id.is_some();
         group.of_kubernetes |= group.recorded || record.pod.is_some() || is_of_cri(record);
         group.host_network |= record.host_network && is_the_sandbox;
-        if group.pod.is_none() {
+        // A name is better than a UID alone.
+        if group
+            .pod
+            .as_ref()
+            .is_none_or(|pod| pod.name.is_empty() && record.pod.is_some())
+        {
             group.pod.clone_from(&record.pod);
         }
         if let Some(netns) = &record.netns {
@@ -253,6 +258,9 @@ pub(crate) fn namespaced(record: &Record) -> Option<String> {
 }
 
 pub(crate) fn full_name(pod: &Pod) -> String {
+    if pod.name.is_empty() {
+        return format!("pod {}", pod.uid);
+    }
     format!("{}/{}", pod.namespace, pod.name)
 }
 

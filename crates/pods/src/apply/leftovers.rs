@@ -1,0 +1,242 @@
+//! What a dead pod leaves outside of its directory: logs, links to them, empty cgroups.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nodemend_rmtree::{Options, Tree, remove};
+
+use super::Places;
+use super::holders::{Hold, open_files};
+use super::steps::{Step, Steps};
+use crate::error::Error;
+use crate::uid::Uid;
+
+/// For how long a look at all open files is good.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How deep the cgroup of a pod lies at most: a custom root, the class of service, a controller.
+const LEVELS: usize = 8;
+
+/// What the pods of a run left, found when it is first asked for.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    uids: HashSet<Uid>,
+    index: Option<Index>,
+    open: Option<(Instant, Option<Vec<Hold>>)>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    logs: HashMap<Uid, Vec<PathBuf>>,
+    /// Links with their targets.
+    links: Vec<(PathBuf, PathBuf)>,
+    cgroups: HashMap<Uid, Vec<PathBuf>>,
+}
+
+impl Leftovers {
+    pub(crate) fn of(uids: HashSet<Uid>) -> Self {
+        Self {
+            uids,
+            index: None,
+            open: None,
+        }
+    }
+
+    /// Removes what a pod left. Gives what went and what stays, in words: nothing of it makes the repair a failure.
+    pub(crate) fn clear(&mut self, uid: &Uid, places: &Places, steps: &mut Steps<'_>) -> Vec<String> {
+        let index = self.index.get_or_insert_with(|| Index::of(&self.uids, places));
+        let logs = index.logs.remove(uid).unwrap_or_default();
+        let cgroups = index.cgroups.remove(uid).unwrap_or_default();
+        let mut said = Vec::new();
+        for path in logs {
+            said.push(match self.logs(&path, steps) {
+                Ok(Some(links)) => format!("removed {} and {links} links to it", path.display()),
+                Ok(None) => continue,
+                Err(why) => format!("{} stays: {why}", path.display()),
+            });
+        }
+        for path in cgroups {
+            match cgroup(&path, steps) {
+                Ok(()) => said.push(format!("removed the cgroup {}", path.display())),
+                Err(error) => said.push(format!("the cgroup {} stays: {error}", path.display())),
+            }
+        }
+        said
+    }
+
+    /// None if it was not there.
+    fn logs(&mut self, path: &Path, steps: &mut Steps<'_>) -> Result<Option<usize>, String> {
+        if let Some(user) = self.user_of(path) {
+            return Err(user);
+        }
+        let tree = match Tree::open(path) {
+            Ok(tree) => tree,
+            Err(nodemend_rmtree::Error::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        let step = Step::RemoveTree {
+            path: path.to_owned(),
+        };
+        steps.write(step).map_err(|error| error.to_string())?;
+        let report = remove(tree, &Options::default(), &mut ());
+        if !report.gone() {
+            let first = report.problems.first().map(ToString::to_string);
+            return Err(first.unwrap_or_else(|| "it could not be removed".to_owned()));
+        }
+        self.links(path, steps)
+            .map(Some)
+            .map_err(|error| error.to_string())
+    }
+
+    fn user_of(&mut self, path: &Path) -> Option<String> {
+        let stale = |(taken, _): &(Instant, _)| taken.elapsed() > FRESH;
+        if self.open.as_ref().is_none_or(stale) {
+            let files = open_files().ok().flatten();
+            self.open = Some((Instant::now(), files));
+        }
+        match &self.open {
+            Some((_, Some(files))) => files
+                .iter()
+                .find(|hold| hold.path.starts_with(path))
+                .map(|hold| format!("process {} has {} open", hold.pid, hold.path.display())),
+            Some((_, None)) | None => Some("not all processes could be asked in time".to_owned()),
+        }
+    }
+
+    /// Links that led to a directory that is gone.
+    fn links(&mut self, gone: &Path, steps: &mut Steps<'_>) -> Result<usize, Error> {
+        let Some(index) = &self.index else { return Ok(0) };
+        let mut removed = 0;
+        for (link, target) in &index.links {
+            // A link that was made anew meanwhile leads elsewhere.
+            let leads = target.starts_with(gone) && std::fs::read_link(link).is_ok_and(|now| now == *target);
+            if leads && std::fs::symlink_metadata(target).is_err() {
+                steps.write(Step::RemoveLink {
+                    path: link.clone(),
+                    target: target.clone(),
+                })?;
+                std::fs::remove_file(link).map_err(Error::io("remove", link))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+impl Index {
+    fn of(uids: &HashSet<Uid>, places: &Places) -> Self {
+        let mut index = Self::default();
+        // A tree is opened by its real path only; what is not there left nothing.
+        let logs = std::fs::canonicalize(&places.pod_logs).unwrap_or_default();
+        for name in names(&logs) {
+            let text = name.to_string_lossy();
+            let uid = text.rsplit_once('_').and_then(|(_, uid)| uid.parse::<Uid>().ok());
+            if let Some(uid) = uid.filter(|uid| uids.contains(uid)) {
+                index.logs.entry(uid).or_default().push(logs.join(&name));
+            }
+        }
+        for name in names(&places.container_logs) {
+            let link = places.container_logs.join(&name);
+            if let Ok(target) = std::fs::read_link(&link) {
+                index.links.push((link, target));
+            }
+        }
+        index.cgroups_in(&places.cgroups, LEVELS, uids);
+        index
+    }
+
+    fn cgroups_in(&mut self, dir: &Path, levels: usize, uids: &HashSet<Uid>) {
+        for name in directories(dir) {
+            let path = dir.join(&name);
+            match pod_of(name.as_bytes()) {
+                Some(uid) if uids.contains(&uid) => self.cgroups.entry(uid).or_default().push(path),
+                Some(_) => {}
+                None if levels > 0 => self.cgroups_in(&path, levels - 1, uids),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The pod of a cgroup: `podUID`, or `kubepods-besteffort-podUID.slice` with `_` for `-`.
+fn pod_of(name: &[u8]) -> Option<Uid> {
+    let text = std::str::from_utf8(name).ok()?;
+    match text.strip_suffix(".slice") {
+        Some(slice) => {
+            let (_, uid) = slice.rsplit_once("pod")?;
+            uid.replace('_', "-").parse().ok()
+        }
+        None => text.strip_prefix("pod")?.parse().ok(),
+    }
+}
+
+/// Removes a cgroup and those in it, if no process is in any of them.
+fn cgroup(dir: &Path, steps: &mut Steps<'_>) -> Result<(), Error> {
+    let mut all = vec![dir.to_owned()];
+    let mut next = 0;
+    while let Some(dir) = all.get(next).cloned() {
+        all.extend(directories(&dir).into_iter().map(|name| dir.join(name)));
+        next += 1;
+    }
+    for dir in &all {
+        let procs = std::fs::read(dir.join("cgroup.procs")).unwrap_or_default();
+        if !procs.trim_ascii().is_empty() {
+            return Err(Error::unfit(dir, "a process lives in it"));
+        }
+    }
+    for dir in all.iter().rev() {
+        steps.write(Step::RemoveDirectory { path: dir.clone() })?;
+        match std::fs::remove_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", dir)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn names(dir: &Path) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).collect()
+}
+
+/// The directories in a directory; no symlinks, which in `/sys/fs/cgroup` are second names of controllers.
+fn directories(dir: &Path) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.file_name())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn both_spellings_of_a_pods_cgroup_are_known() {
+        let uid = "0c9a8c4e-3a51-4c0e-9d1c-5a2f6f0f6b11";
+        let slice = "kubepods-burstable-pod0c9a8c4e_3a51_4c0e_9d1c_5a2f6f0f6b11.slice";
+        for name in [
+            format!("pod{uid}"),
+            slice.to_owned(),
+            slice.replace("burstable-", ""),
+        ] {
+            assert_eq!(pod_of(name.as_bytes()).unwrap().as_str(), uid, "{name}");
+        }
+        let hash = "kubepods-podd41d8cd98f00b204e9800998ecf8427e.slice";
+        assert!(pod_of(hash.as_bytes()).unwrap().is_static());
+        for name in ["pod", "kubepods.slice", "podx", "system.slice", uid] {
+            assert_eq!(pod_of(name.as_bytes()), None, "{name}");
+        }
+    }
+}
