@@ -47,7 +47,11 @@ fn uids(body: &str) -> Vec<String> {
 #[test]
 fn kubelet_lists_its_pods_to_those_who_may_read_them() {
     let node = node();
-    let pid = node.start_kubelet(&Kubelet::default()).unwrap();
+    let how = Kubelet {
+        control_plane: true,
+        ..Kubelet::default()
+    };
+    let pid = node.start_kubelet(&how).unwrap();
     let comm = node.read(format!("/proc/{pid}/comm")).unwrap();
     assert_eq!(comm, "kubelet\n");
     let argv = node.process(pid).unwrap().argv;
@@ -79,8 +83,15 @@ fn kubelet_lists_its_pods_to_those_who_may_read_them() {
     assert_eq!(pods[1].uid.len(), 32);
     assert_eq!(list["items"][2]["status"]["phase"], "Failed");
 
-    let by_certificate = get(&node, url, &["--cert", kubelet::CLIENT_CERTIFICATE]);
-    assert_eq!(by_certificate.1, "200");
+    let certificate = [
+        "--cert",
+        kubelet::ASKING_CERTIFICATE,
+        "--key",
+        "/etc/kubernetes/pki/apiserver-kubelet-client.key",
+    ];
+    assert_eq!(get(&node, url, &certificate).1, "200");
+    let of_the_node = get(&node, url, &["--cert", kubelet::CLIENT_CERTIFICATE]);
+    assert_eq!(of_the_node.1, "403", "as of a real one: {of_the_node:?}");
     let pinned = [
         "--cacert",
         kubelet::SERVING_CERTIFICATE,
@@ -326,7 +337,9 @@ fn mounts_are_stacked_nested_hung_and_seen_by_others_only() {
     let other = dir.elsewhere(&private).unwrap();
     assert!(node.mounts_below(&private).unwrap().is_empty());
     let seen = node.mounts_seen_by(other).unwrap();
-    assert!(seen.iter().any(|mount| mount.at == private), "{seen:?}");
+    let pods = seen.iter().filter(|mount| mount.at.starts_with(kubelet::PODS));
+    let pods: Vec<_> = pods.map(|mount| &mount.at).collect();
+    assert_eq!(pods, [&private], "nothing else of what was mounted before");
     dir.etc_hosts().unwrap();
     let container = dir.hosts_in_a_container().unwrap();
     let bound = node.mounts_seen_by(container).unwrap();

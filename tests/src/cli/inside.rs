@@ -51,6 +51,12 @@ pub(crate) enum Inside {
     /// Mount a file system that answers nothing.
     #[command(hide = true)]
     Hang { at: PathBuf },
+    /// Become a program with mounts of its own.
+    #[command(hide = true)]
+    Apart {
+        #[arg(trailing_var_arg = true, required = true)]
+        argv: Vec<String>,
+    },
     /// Make many pod directories.
     #[command(hide = true)]
     PodCrowd { pods: u32, mounts_each: u32 },
@@ -79,6 +85,7 @@ pub(crate) fn run(part: Inside) -> Result<ExitCode> {
         }
         Inside::Housekeeping { era, every } => kubelet::keep_house(&era, every)?,
         Inside::Hang { at } => pods::hang_fuse(&at)?,
+        Inside::Apart { argv } => pods::apart(&argv)?,
         Inside::PodCrowd { pods, mounts_each } => pods::make_crowd(pods, mounts_each)?,
     }
     Ok(ExitCode::SUCCESS)

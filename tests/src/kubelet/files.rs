@@ -1,9 +1,13 @@
 //! The files that kubelet keeps, or is given.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::kubelet::{CLIENT_CERTIFICATE, CONFIG, KUBECONFIG, Kubelet, Pod, SERVING_CERTIFICATE, TOKEN, tls};
+use crate::kubelet::{
+    ASKING_CERTIFICATE, CLIENT_CERTIFICATE, CONFIG, KUBECONFIG, Kubelet, Pod, SERVING_CERTIFICATE, TOKEN, tls,
+};
 use crate::node::Node;
 use crate::sandbox::random_uuid;
 
@@ -17,6 +21,13 @@ pub(super) fn write(node: &Node, how: &Kubelet) -> Result<()> {
         node.write(SERVING_CERTIFICATE, &made.kubelet)?;
         node.write("/var/lib/kubelet/pki/kubelet.key", &made.kubelet_key)?;
         node.write(CLIENT_CERTIFICATE, &[made.client, made.client_key].concat())?;
+        if how.control_plane {
+            node.write(ASKING_CERTIFICATE, &made.asking)?;
+            node.write(
+                Path::new(ASKING_CERTIFICATE).with_extension("key"),
+                &made.asking_key,
+            )?;
+        }
         node.write("/run/lab/api/tls.crt", &made.api)?;
         node.write("/run/lab/api/tls.key", &made.api_key)?;
         node.write(TOKEN, &random_uuid()?)?;

@@ -45,7 +45,10 @@ pub const TOKEN: &str = "/run/lab/kubelet/token";
 /// The certificate that kubelet shows. It is its own, and names the node only, as of a real one without `serverTLSBootstrap`.
 pub const SERVING_CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet.crt";
 
-/// kubelet's certificate as a client, with its key.
+/// The certificate by which the API server asks kubelet, on a node of the control plane. The key is beside it.
+pub const ASKING_CERTIFICATE: &str = "/etc/kubernetes/pki/apiserver-kubelet-client.crt";
+
+/// kubelet's certificate as a client of the API server, with its key. It may not ask kubelet itself for pods.
 pub const CLIENT_CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 /// What the stand-in for kubelet is told, and what it was asked.
@@ -66,6 +69,8 @@ pub struct Kubelet {
     pub says_root: bool,
     /// Whether it listens on 10255 as well, without any authentication.
     pub read_only_port: bool,
+    /// Whether the node has [`ASKING_CERTIFICATE`].
+    pub control_plane: bool,
     /// Where static pods are described; none for a node without them.
     pub manifests: Option<String>,
 }
@@ -76,6 +81,7 @@ impl Default for Kubelet {
             root: ROOT.to_owned(),
             says_root: true,
             read_only_port: false,
+            control_plane: false,
             manifests: Some(MANIFESTS.to_owned()),
         }
     }

@@ -26,6 +26,9 @@ pub const API_SERVER: &str = "kube-apiserver";
 /// Longer than any deadline of a tool, and than any test.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// Go writes bodies above this in chunks.
 const CHUNK: usize = 2048;
 
@@ -35,12 +38,15 @@ enum Role {
     ApiServer,
 }
 
-/// Who asks, as far as a connection tells.
-struct Caller {
-    /// By a certificate that the authority has signed.
-    certified: bool,
-    /// By a port where nobody is asked who he is.
-    anybody: bool,
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Nobody in particular.
+    Stranger,
+    /// Somebody with the token, by a certificate of the control plane, or at a port where nobody is asked who he is.
+    Trusted,
+    /// The node itself, by kubelet's certificate: the API server tells it of its pods, but kubelet's own list is not for it.
+    Node,
 }
 
 struct Server {
@@ -142,17 +148,12 @@ impl Server {
 
     fn connection(&self, stream: TcpStream, port: u16, encrypted: bool) -> std::io::Result<()> {
         if !encrypted {
-            let caller = Caller {
-                certified: false,
-                anybody: true,
-            };
-            return self.request(stream, port, |_| caller);
+            return self.request(stream, port, |_| Caller::Trusted);
         }
         let session = ServerConnection::new(Arc::clone(&self.tls)).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(session, stream);
-        self.request(&mut stream, port, |stream| Caller {
-            certified: stream.get_ref().conn.peer_certificates().is_some(),
-            anybody: false,
+        self.request(&mut stream, port, |stream| {
+            caller(stream.get_ref().conn.peer_certificates())
         })?;
         stream.conn.send_close_notify();
         stream.conn.complete_io(&mut stream.sock).map(drop)
@@ -181,7 +182,12 @@ impl Server {
         self.record(port, first)?;
         let path = first.split(' ').nth(1).unwrap_or_default();
         let path = path.split('?').next().unwrap_or_default();
-        self.answer(from.get_mut(), port, path, self.is_known(&caller, &lines))
+        let caller = if self.has_token(&lines) {
+            Caller::Trusted
+        } else {
+            caller
+        };
+        self.answer(from.get_mut(), port, path, caller)
     }
 
     fn record(&self, port: u16, request: &str) -> std::io::Result<()> {
@@ -192,7 +198,7 @@ impl Server {
         log.write_all(format!("{port} {method} {path}\n").as_bytes())
     }
 
-    fn is_known(&self, caller: &Caller, lines: &[String]) -> bool {
+    fn has_token(&self, lines: &[String]) -> bool {
         let token = fs::read_to_string(self.control.join("token")).unwrap_or_default();
         let says = |line: &String| {
             line.split_once(": ").is_some_and(|(key, value)| {
@@ -201,53 +207,38 @@ impl Server {
                     && value.strip_prefix("Bearer ") == Some(token.trim())
             })
         };
-        caller.anybody || caller.certified || lines.iter().any(says)
+        lines.iter().any(says)
     }
 
-    fn answer(&self, to: &mut impl Write, port: u16, path: &str, known: bool) -> std::io::Result<()> {
-        if !known {
-            return whole(
-                to,
-                "401 Unauthorized",
-                "text/plain; charset=utf-8",
-                "Unauthorized",
-            );
+    fn answer(&self, to: &mut impl Write, port: u16, path: &str, caller: Caller) -> std::io::Result<()> {
+        match (caller, self.role) {
+            (Caller::Stranger, _) => return refused(to),
+            (Caller::Node, Role::Kubelet) => return forbidden(to, "system:node:lab-node"),
+            (Caller::Node, Role::ApiServer) | (Caller::Trusted, _) => {}
         }
         match (path, self.role, port) {
             ("/healthz", Role::Kubelet, 10248 | 10250) => self.health(to),
             ("/pods" | "/pods/", Role::Kubelet, 10250 | 10255) => self.pods(to),
             ("/api/v1/pods", Role::ApiServer, _) => self.pods(to),
-            ("/healthz" | "/livez" | "/readyz", Role::ApiServer, _) => {
-                whole(to, "200 OK", "text/plain", "ok")
-            }
-            _ => whole(
-                to,
-                "404 Not Found",
-                "text/plain; charset=utf-8",
-                "404 page not found\n",
-            ),
+            ("/api/v1/nodes/lab-node", Role::ApiServer, _) => node(to),
+            ("/healthz" | "/livez" | "/readyz", Role::ApiServer, _) => whole(to, "200 OK", TEXT, "ok"),
+            _ => whole(to, "404 Not Found", TEXT, "404 page not found\n"),
         }
     }
 
     fn health(&self, to: &mut impl Write) -> std::io::Result<()> {
         let says = fs::read_to_string(self.control.join("healthz")).unwrap_or_default();
         match says.trim() {
-            "ok" => whole(to, "200 OK", "text/plain; charset=utf-8", "ok"),
+            "ok" => whole(to, "200 OK", TEXT, "ok"),
             "hang" => {
                 thread::sleep(FOR_EVER);
                 Ok(())
             }
-            wrong => whole(
-                to,
-                "500 Internal Server Error",
-                "text/plain; charset=utf-8",
-                wrong,
-            ),
+            wrong => whole(to, "500 Internal Server Error", TEXT, wrong),
         }
     }
 
     fn pods(&self, to: &mut impl Write) -> std::io::Result<()> {
-        const JSON: &str = "application/json";
         let list = fs::read_to_string(self.control.join("pods.json")).unwrap_or_default();
         let half = list.get(..list.len() / 2).unwrap_or_default();
         let named = fs::read_to_string(self.control.join("answer")).unwrap_or_default();
@@ -274,19 +265,9 @@ impl Server {
                 // Without the end of the TLS session.
                 Err(std::io::Error::other("cut off"))
             }
-            Answer::Refused => whole(
-                to,
-                "401 Unauthorized",
-                "text/plain; charset=utf-8",
-                "Unauthorized",
-            ),
-            Answer::Forbidden => whole(
-                to,
-                "403 Forbidden",
-                "text/plain; charset=utf-8",
-                "Forbidden (user=lab, verb=get, resource=nodes, subresource=proxy)",
-            ),
-            Answer::Failed => whole(to, "500 Internal Server Error", "text/plain", "internal error"),
+            Answer::Refused => whole(to, "401 Unauthorized", TEXT, "Unauthorized"),
+            Answer::Forbidden => forbidden(to, "lab"),
+            Answer::Failed => whole(to, "500 Internal Server Error", TEXT, "internal error"),
             Answer::Hang => {
                 thread::sleep(FOR_EVER);
                 Ok(())
@@ -294,6 +275,40 @@ impl Server {
             Answer::Trickle => trickle(to, &list),
         }
     }
+}
+
+/// Who shows these certificates. The name of a node is of this form, and stands in it as it is.
+fn caller(certificates: Option<&[CertificateDer<'_>]>) -> Caller {
+    const NODES: &[u8] = b"system:node:";
+    let Some(certificate) = certificates.and_then(<[_]>::first) else {
+        return Caller::Stranger;
+    };
+    if certificate.windows(NODES.len()).any(|window| window == NODES) {
+        Caller::Node
+    } else {
+        Caller::Trusted
+    }
+}
+
+fn refused(to: &mut impl Write) -> std::io::Result<()> {
+    whole(to, "401 Unauthorized", TEXT, "Unauthorized")
+}
+
+fn forbidden(to: &mut impl Write, user: &str) -> std::io::Result<()> {
+    let body = format!("Forbidden (user={user}, verb=get, resource=nodes, subresource=proxy)");
+    whole(to, "403 Forbidden", TEXT, &body)
+}
+
+/// What the API server knows of the node itself: that it is this machine.
+fn node(to: &mut impl Write) -> std::io::Result<()> {
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let node = serde_json::json!({
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {"name": "lab-node"},
+        "status": {"nodeInfo": {"machineID": id.trim(), "kubeletVersion": "v1.31.0"}},
+    });
+    whole(to, "200 OK", JSON, &node.to_string())
 }
 
 fn head(status: &str, kind: &str, length: &str) -> String {

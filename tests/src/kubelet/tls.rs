@@ -11,6 +11,8 @@ pub(super) struct Made {
     pub(super) kubelet_key: String,
     pub(super) client: String,
     pub(super) client_key: String,
+    pub(super) asking: String,
+    pub(super) asking_key: String,
     pub(super) api: String,
     pub(super) api_key: String,
 }
@@ -38,6 +40,7 @@ fn made() -> Result<Made, rcgen::Error> {
         .distinguished_name
         .push(DnType::OrganizationName, "system:nodes");
     let (client, client_key) = signed(client)?;
+    let (asking, asking_key) = signed(named("kube-apiserver-kubelet-client", &[])?)?;
     let (api, api_key) = signed(named(
         "kube-apiserver",
         &["kubernetes", "localhost", "127.0.0.1"],
@@ -48,6 +51,8 @@ fn made() -> Result<Made, rcgen::Error> {
         kubelet_key: kubelet_key.serialize_pem(),
         client,
         client_key,
+        asking,
+        asking_key,
         api,
         api_key,
     })

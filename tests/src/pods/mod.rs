@@ -24,7 +24,7 @@ use crate::tools;
 pub use bytes::{Bytes, Store};
 pub use crowd::{PodCrowd, crowd_uid, make as make_crowd};
 pub use mounts::Mounted;
-pub use odd::hang as hang_fuse;
+pub use odd::{apart, hang as hang_fuse};
 pub use scene::PodScene;
 pub use volumes::{Csi, Global, Volume};
 

@@ -3,13 +3,17 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::error::{Doing, LabError, Result};
+use crate::kubelet::{PODS, ROOT};
 use crate::node::Node;
 use crate::pods::{PodDir, Store};
 use crate::sandbox::random_uuid;
@@ -116,7 +120,11 @@ impl PodDir<'_> {
         let from = self.path.join("etc-hosts");
         let pid = self
             .node
-            .in_own_mounts(&format!("mount --bind '{}' /etc/hosts", from.display()))?;
+            // A container does not see kubelet's root.
+            .in_own_mounts(&format!(
+                "mount --bind '{}' /etc/hosts\numount --lazy {ROOT}",
+                from.display()
+            ))?;
         self.hidden.push(pid);
         Ok(pid)
     }
@@ -145,13 +153,15 @@ impl PodDir<'_> {
 }
 
 impl Node {
-    /// Runs lines of shell in a mount namespace of their own, and stays there; the process, by its id inside.
+    /// Runs lines of shell in a mount namespace of their own, and stays there; the process, by its id inside. What was mounted in pod
+    /// directories before is not in it.
     ///
     /// # Errors
     ///
     /// When one of the lines fails.
     pub fn in_own_mounts(&self, script: &str) -> Result<u32> {
-        self.stays(script, &["unshare", "--mount", "--propagation", "private"])
+        let lab = tools::lab_binary()?;
+        self.stays(script, &[&lab.to_string_lossy(), "apart"])
     }
 
     fn stays(&self, script: &str, through: &[&str]) -> Result<u32> {
@@ -186,6 +196,32 @@ impl Node {
             self.read(log).unwrap_or_default().trim()
         )))
     }
+}
+
+/// The subcommand: becomes another program in a mount namespace of its own. The copies that such a namespace begins with are taken off in pod
+/// directories: no container has them, and each would keep a pod alive that is none of its business.
+///
+/// # Errors
+///
+/// When there is no such program.
+pub fn apart(argv: &[String]) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).doing(|| "make a mount namespace".to_owned())?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).at("make private", Path::new("/"))?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").doing(|| "read the mounts".to_owned())?;
+    let points = table.lines().rev().filter_map(|line| line.split(' ').nth(4));
+    for point in points.filter(|point| point.starts_with(PODS)) {
+        // One that lies on another may have gone with it.
+        let _ = umount2(point, MntFlags::MNT_DETACH);
+    }
+    let (program, arguments) = argv
+        .split_first()
+        .ok_or_else(|| LabError::Odd("nothing to run".to_owned()))?;
+    let source = Command::new(program).args(arguments).exec();
+    Err(LabError::Io {
+        what: format!("run {program}"),
+        source,
+    })
 }
 
 /// The subcommand: mounts FUSE without a server behind it. The first request, the kernel's own, is never read.
