@@ -60,16 +60,20 @@ impl Openings {
         if self.crowded() {
             self.thin_out(parent);
         }
-        let opened = match self.descent.down(dir.as_fd(), name) {
-            // Somebody else in this process has taken what was left.
-            Err(Errno::MFILE | Errno::NFILE) => {
-                self.thin_out(parent);
-                self.descent.down(dir.as_fd(), name)?
-            }
-            other => other?,
-        };
+        let opened = self.with_room(parent, || self.descent.down(dir.as_fd(), name))?;
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(opened)
+    }
+
+    /// Tries again with fewer directories open, if somebody else in this process has taken what was left.
+    fn with_room<T>(&self, dir: &Arc<Dir>, mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) => {
+                self.thin_out(dir);
+                open()
+            }
+            other => other,
+        }
     }
 
     /// The open directory. Opens it again if it was closed.
@@ -77,6 +81,10 @@ impl Openings {
     /// # Errors
     /// `STALE` if something else is there now.
     pub(crate) fn of(&self, dir: &Arc<Dir>) -> Result<Arc<OwnedFd>, Errno> {
+        self.with_room(dir, || self.reach(dir))
+    }
+
+    fn reach(&self, dir: &Arc<Dir>) -> Result<Arc<OwnedFd>, Errno> {
         // From above: first up to the nearest one that is open, then down again by the names.
         let mut closed = Vec::new();
         let mut at = dir;
