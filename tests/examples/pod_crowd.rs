@@ -26,9 +26,10 @@ fn main() -> Result<()> {
     let end = Instant::now();
     node.stop();
     let end = end.elapsed();
+    let [made, read, end] = [made, read, end].map(|time| time.as_secs_f64());
     writeln!(
         std::io::stdout(),
-        "{pods} pods with {mounts} mounts: made in {made:.1?}, table read in {read:.1?}, gone in {end:.1?}"
+        "{pods} pods with {mounts} mounts: made in {made:.2} s, table read in {read:.2} s, gone in {end:.2} s"
     )
     .map_err(|source| LabError::Io {
         what: "say the times".to_owned(),

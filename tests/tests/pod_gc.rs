@@ -50,7 +50,7 @@ fn an_orphan_without_volumes_goes_by_itself_and_known_pods_stay() {
         dir.container("app").unwrap();
         if era == Era::UpTo1_5 {
             let done = node.housekeeping(era).unwrap();
-            assert_eq!(done.wiped, [dir.path.clone()], "it would remove everything");
+            assert!(done.wiped.contains(&dir.path), "it would remove everything");
             assert!(dir.exists(), "the lab only says so");
             continue;
         }

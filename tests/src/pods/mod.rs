@@ -10,6 +10,7 @@ mod crowd;
 mod mounts;
 mod odd;
 mod scene;
+mod traces;
 mod volumes;
 
 use std::os::unix::fs::symlink;
@@ -183,25 +184,6 @@ impl PodDir<'_> {
     pub fn container(&self, name: &str) -> Result<()> {
         let id = random_id()?;
         self.write(format!("containers/{name}/{}", &id[..8]), "")
-    }
-
-    /// Logs of a container, and the link to them; the link.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be written.
-    pub fn logs(&self, container: &str) -> Result<PathBuf> {
-        let log = format!("{}/{container}/0.log", self.pod.log_dir());
-        self.node
-            .write(&log, "2026-01-05T10:00:00.000000000Z stdout F started\n")?;
-        self.node.make_dirs("/var/log/containers")?;
-        let Pod { name, namespace, .. } = &self.pod;
-        let link = format!(
-            "/var/log/containers/{name}_{namespace}_{container}-{}.log",
-            random_id()?
-        );
-        symlink(&log, self.node.path(&link)).at("link", Path::new(&link))?;
-        Ok(link.into())
     }
 
     /// Whether it is still there.
