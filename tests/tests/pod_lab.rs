@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nodemend_lab::kubelet::{self, Answer, Checkpoint, Era, Kubelet, Phase, Pod};
-use nodemend_lab::pods::{Csi, Global, PodCrowd, PodDir, PodScene, Volume, crowd_uid};
+use nodemend_lab::pods::{Csi, PodCrowd, PodDir, PodScene, Volume, crowd_uid};
 use nodemend_lab::tool::{Ran, soon};
 use nodemend_lab::{Engine, Node, Options};
 use serde_json::Value;
@@ -264,11 +264,7 @@ fn volumes_are_mounted_as_their_plugins_do() {
 fn a_driver_that_does_not_mount_keeps_its_data_in_the_directory() {
     let node = node();
     let mut dir = node.pod_dir(&Pod::new("web").unwrap()).unwrap();
-    let csi = Volume::Csi(Csi {
-        mounted: false,
-        global: Global::None,
-        ..Csi::default()
-    });
+    let csi = Volume::Csi(Csi::unmounted());
     let leaf = dir.volume("plain", &csi).unwrap();
     let flex = dir.volume("flex", &Volume::FlexUnmounted).unwrap();
     assert!(kinds(&node, &dir).is_empty());

@@ -26,7 +26,7 @@ pub use bytes::{Bytes, Store};
 pub use crowd::{PodCrowd, crowd_uid, make as make_crowd};
 pub use mounts::Mounted;
 pub use odd::{apart, hang as hang_fuse};
-pub use scene::PodScene;
+pub use scene::{PodScene, Seen};
 pub use volumes::{Csi, Global, Volume};
 
 /// Where local volumes lie: on the file system of kubelet's root.

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::error::Result;
-use crate::kubelet::{Kubelet, Phase, Pod, TOKEN};
+use crate::error::{LabError, Result};
+use crate::kubelet::{Kubelet, Phase, Pod};
 use crate::node::Node;
 use crate::options::Options;
-use crate::pods::{PodDir, Store};
+use crate::pods::{Bytes, Mounted, PodDir, Store};
 use crate::sandbox::Sandbox;
-use crate::tool::engine_under_test;
+use crate::tool::{Ran, engine_under_test};
 
 /// A node with kubelet and a pod in every state in which its directory must stay. Each has volumes of every plugin.
 pub struct PodScene {
@@ -104,13 +104,67 @@ impl PodScene {
         self.node.list_pods(&self.known)
     }
 
-    /// Runs `mend-pods` with kubelet's token.
+    /// Runs `mend-pods` with kubelet's token, and believes a kubelet that has just come up.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn mend(&self, flags: &str) -> Result<crate::tool::Ran> {
-        self.node
-            .mend(&format!("mend-pods --kubelet-token-file {TOKEN} {flags}"))
+    pub fn mend(&self, flags: &str) -> Result<Ran> {
+        self.node.mend(&format!("{} {flags}", PodScene::TOOL))
     }
+
+    /// The command line of [`PodScene::mend`], for those who run it through something else.
+    pub const TOOL: &str = "mend-pods --kubelet-token-file /run/lab/kubelet/token --kubelet-settled 0s";
+
+    /// What is mounted in the directories of the pods that must stay.
+    ///
+    /// # Errors
+    ///
+    /// When the table cannot be read.
+    pub fn mounts_of_the_kept(&self) -> Result<Vec<Mounted>> {
+        let kept = self.must_stay();
+        let mut mounts = self.node.mounts()?;
+        mounts.retain(|mount| kept.iter().any(|dir| mount.at.starts_with(dir)));
+        Ok(mounts)
+    }
+
+    /// Everything of the pods that must stay, and the data behind some mounts.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be read.
+    pub fn seen(&self, also: &[Store]) -> Result<Seen> {
+        let stores = [self.kept.as_slice(), also].concat();
+        Ok(Seen {
+            bytes: self.node.bytes(&stores)?,
+            mounts: self.mounts_of_the_kept()?,
+            stores,
+        })
+    }
+
+    /// All of that must be as it was: directories, mounts, and every byte behind every mount.
+    ///
+    /// # Errors
+    ///
+    /// With every difference.
+    pub fn same(&self, before: &Seen) -> Result<()> {
+        self.node.same_bytes(&before.stores, &before.bytes)?;
+        let mounts = self.mounts_of_the_kept()?;
+        if mounts == before.mounts {
+            return Ok(());
+        }
+        Err(LabError::Odd(format!(
+            "{} mounts of live pods became {}",
+            before.mounts.len(),
+            mounts.len()
+        )))
+    }
+}
+
+/// What [`PodScene::same`] compares.
+#[derive(Debug)]
+pub struct Seen {
+    stores: Vec<Store>,
+    bytes: Bytes,
+    mounts: Vec<Mounted>,
 }

@@ -120,6 +120,22 @@ impl Default for Csi {
 }
 
 impl Csi {
+    /// Mounted, and staged nowhere: its record is nobody's when the mount is gone.
+    pub fn unstaged() -> Csi {
+        Csi {
+            global: Global::None,
+            ..Csi::default()
+        }
+    }
+
+    /// Of a driver that does not mount: the data is in the pod's directory.
+    pub fn unmounted() -> Csi {
+        Csi {
+            mounted: false,
+            ..Csi::unstaged()
+        }
+    }
+
     /// The driver's own name of a volume.
     pub fn handle(name: &str) -> String {
         format!("handle-of-{name}")
@@ -151,6 +167,22 @@ impl PodDir<'_> {
         self.etc_hosts()?;
         self.container("app")?;
         self.logs("app").map(drop)
+    }
+
+    /// The same without what a purge refuses: its drivers' volumes are staged nowhere, and have names of their own.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be made.
+    pub fn furnish_unstaged(&mut self) -> Result<()> {
+        for (name, mut volume) in Volume::all() {
+            if let Volume::Csi(csi) = &mut volume {
+                csi.global = Global::None;
+            }
+            self.volume(&format!("gone-{name}"), &volume)?;
+        }
+        self.etc_hosts()?;
+        self.container("app")
     }
 
     /// Where a volume of this name is, whether or not it is there.
