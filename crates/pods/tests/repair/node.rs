@@ -182,7 +182,7 @@ impl Pod<'_> {
             part: Part::Volume,
             class: Class::NothingLost,
             content: Content::Empty,
-            csi: Some(csi.clone()),
+            csi: Some(Box::new(csi.clone())),
         }
     }
 
