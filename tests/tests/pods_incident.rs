@@ -17,7 +17,7 @@ use nodemend_lab::{Engine, Node, Options};
 /// Longer than all deadlines of one run together.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-const PURGE: &str = "--apply --yes --purge --accept-ephemeral";
+const PURGE: &str = "--apply --yes --yes --purge --accept-ephemeral";
 
 /// The verdict, and who knows the pod.
 fn stays(report: &Report, uid: &str, verdict: &str, known_to: &str) {

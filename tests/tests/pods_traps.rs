@@ -16,7 +16,7 @@ use nodemend_lab::kubelet::{self, Answer, Checkpoint, Era, Kubelet, Phase, Pod};
 use nodemend_lab::pods::{Csi, LOCAL_DISKS, PodDir, PodScene, Store, Volume};
 use nodemend_lab::tool::{Item, Report, outside};
 
-const PURGE: &str = "--apply --yes --purge --accept-ephemeral";
+const PURGE: &str = "--apply --yes --yes --purge --accept-ephemeral";
 
 /// Kept by the lab outside of everything that a tool may touch.
 const QUARANTINE: &str = "/var/lib/kubelet/.nodemend-quarantine";
