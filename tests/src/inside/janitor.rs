@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::cgroups;
 use crate::error::{Doing, LabError, Result};
-use crate::tools;
+use crate::{loops, tools};
 
 /// The first line that a ready node says.
 const READY: &str = "ready";
@@ -98,6 +98,7 @@ pub fn run(cgroup: &str) -> Result<()> {
         let _ = init.kill();
         // Returns when every process of the pid namespace is gone.
         let _ = init.wait();
+        loops::detach(cgroup);
         cgroups::remove(cgroup);
     }
     Ok(())
