@@ -117,6 +117,9 @@ mod tests {
         let pid = std::process::id();
         assert!(!owner_is_dead(&name(pid, 1)));
         assert!(owner_is_dead(&format!("{PREFIX}{pid}-1-1")));
+        let of_an_image = format!("/run/lab/images/{PREFIX}{pid}-1-1-kubelet (deleted)");
+        assert!(names_in(&of_an_image).any(owner_is_dead));
+        assert!(!names_in("/var/lib/images/kubelet").any(owner_is_dead));
         for foreign in ["kubepods", "nodemend-lab-", "nodemend-lab-x-1-1", "system.slice"] {
             assert!(!owner_is_dead(foreign), "{foreign}");
         }

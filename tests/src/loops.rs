@@ -1,7 +1,7 @@
 //! Loop devices of a lab that no mount holds: those of block volumes, which a real kubelet sets up and which stay until somebody takes them off.
 //!
 //! The file behind each has the name of the lab's cgroup in its path, so they are known by it: the janitor takes them off, and the next lab if the
-//! janitor was killed as well.
+//! janitor was killed as well. Then a lock stays, since the kernel has no path any more for the device file that it lies on.
 
 use std::fs;
 use std::path::Path;
