@@ -25,6 +25,7 @@ mod image;
 pub mod inside;
 pub mod kubelet;
 mod links;
+mod loops;
 pub mod network;
 mod node;
 pub mod old_kernel;

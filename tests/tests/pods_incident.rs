@@ -17,7 +17,7 @@ use nodemend_lab::{Engine, Node, Options};
 /// Longer than all deadlines of one run together.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-const PURGE: &str = "--apply --yes --purge --accept-ephemeral";
+const PURGE: &str = "--apply --yes --yes --purge --accept-ephemeral";
 
 /// The verdict, and who knows the pod.
 fn stays(report: &Report, uid: &str, verdict: &str, known_to: &str) {
@@ -286,7 +286,9 @@ fn killed_between_any_two_steps_a_purge_is_finished_by_the_next() {
             );
             scene.node.shell("mkdir -p /var/lib/kubelet/restored").unwrap();
             let back: Vec<&str> = back.split(' ').collect();
-            scene.node.ran(&back).unwrap().exited(0).unwrap();
+            // Records that both runs copied are in each other's way, and then it is 4.
+            let back = scene.node.ran(&back).unwrap();
+            assert!(back.code == 0 || back.code == 4, "{moment}: {back}");
             let restored = format!("/var/lib/kubelet/restored/{}", orphan.pod.uid);
             let copies = scene
                 .node

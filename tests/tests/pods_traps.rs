@@ -16,7 +16,7 @@ use nodemend_lab::kubelet::{self, Answer, Checkpoint, Era, Kubelet, Phase, Pod};
 use nodemend_lab::pods::{Csi, LOCAL_DISKS, PodDir, PodScene, Store, Volume};
 use nodemend_lab::tool::{Item, Report, outside};
 
-const PURGE: &str = "--apply --yes --purge --accept-ephemeral";
+const PURGE: &str = "--apply --yes --yes --purge --accept-ephemeral";
 
 /// Kept by the lab outside of everything that a tool may touch.
 const QUARANTINE: &str = "/var/lib/kubelet/.nodemend-quarantine";
@@ -391,14 +391,18 @@ fn t15_t16_a_pod_that_waits_for_volumes_and_one_that_has_ended_are_kubelets() {
         assert_eq!(found.verdict, "live");
         assert!(found.is_known_to("kubelet /pods"), "{found:?}");
     }
-    // Without any record: a pending pod that kubelet has not in its list yet, but wrote down.
-    let mut noted = scene.orphan("noted").unwrap();
-    noted.volume("pv", &Volume::Local).unwrap();
+    // kubelet's own answer is newer than what it wrote down, which is told all the same.
+    let noted = scene.orphan("noted").unwrap();
     scene
         .node
         .checkpoint(Checkpoint::AllocatedPods, &[&noted.pod.uid])
         .unwrap();
-    nothing_goes(&scene, &noted, "undecided");
+    let found = item(&scene.mend("").unwrap().report().unwrap(), &noted);
+    let said = found.said_by("kubelet checkpoints").unwrap();
+    assert!(
+        said.claim == "unknown" && said.detail.contains("allocated_pods_state"),
+        "{found:?}"
+    );
     scene.same(&before).unwrap();
 }
 
@@ -493,15 +497,16 @@ fn t20_what_lies_in_an_empty_dir_leads_nowhere() {
     let node = &scene.node;
     let mut dir = scene.orphan("gone").unwrap();
     let scratch = dir.volume("scratch", &Volume::EmptyDir).unwrap();
-    node.write(Path::new(LOCAL_DISKS).join("precious/data"), "precious\n")
-        .unwrap();
+    let precious = Path::new(kubelet::ROOT).join("precious");
+    node.write(precious.join("data"), "precious\n").unwrap();
     let script = format!(
-        "cd {} && ln -s / root && ln -s {LOCAL_DISKS}/precious dir && ln {LOCAL_DISKS}/precious/data hard && mkfifo fifo && \
+        "cd {0} && ln -s / root && ln -s {1} dir && ln {1}/data hard && mkfifo fifo && \
          mknod null c 1 3 && mknod disk b 7 0 && printf x >fixed && chattr +i fixed",
-        scratch.display()
+        scratch.display(),
+        precious.display()
     );
     node.shell(&script).unwrap();
-    let precious = node.path(Path::new(LOCAL_DISKS).join("precious/data"));
+    let precious = node.path(precious.join("data"));
     let report = scene.mend(PURGE).unwrap().report().unwrap();
     let found = item(&report, &dir);
     assert_eq!(fs::read_to_string(precious).unwrap(), "precious\n");
@@ -584,8 +589,11 @@ fn t25_kubelet_works_at_the_same_time() {
     let before = scene.seen(&[]).unwrap();
     for _ in 0..5 {
         let mut dirs = Vec::new();
-        for n in 0..5 {
-            let mut dir = scene.orphan(&format!("gone-{n}")).unwrap();
+        let pods: Vec<Pod> = (0..5).map(|n| Pod::new(&format!("gone-{n}")).unwrap()).collect();
+        // Until they are made, kubelet knows them.
+        node.list_pods(&[scene.known(), pods.clone()].concat()).unwrap();
+        for (n, pod) in pods.iter().enumerate() {
+            let mut dir = node.pod_dir(pod).unwrap();
             let leaf = dir
                 .volume(&format!("pv-{n}"), &Volume::Csi(Csi::unstaged()))
                 .unwrap();
@@ -594,6 +602,7 @@ fn t25_kubelet_works_at_the_same_time() {
             }
             dirs.push(dir);
         }
+        node.list_pods(&scene.known()).unwrap();
         let report = scene.mend(PURGE).unwrap().ended(0).unwrap();
         let failed = report.items.iter().filter(|item| item.outcome() == "failed");
         assert_eq!(failed.count(), 0, "{report:?}");

@@ -11,10 +11,11 @@ mod listing;
 pub mod serve;
 mod tls;
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{LabError, Result};
+use crate::error::{Doing, LabError, Result};
 use crate::node::Node;
 use crate::tools;
 
@@ -188,10 +189,11 @@ impl Node {
     ///
     /// When the node's file cannot be written.
     pub fn list_pods(&self, pods: &[Pod]) -> Result<()> {
-        self.write(
-            format!("{CONTROL}/pods.json"),
-            &listing::of_kubelet(pods).to_string(),
-        )?;
+        // Whole at once: somebody may be reading it.
+        let new = format!("{CONTROL}/pods.new");
+        self.write(&new, &listing::of_kubelet(pods).to_string())?;
+        let list = self.path(format!("{CONTROL}/pods.json"));
+        fs::rename(self.path(new), &list).at("replace", &list)?;
         self.write(
             format!("{API_CONTROL}/pods.json"),
             &listing::of_api(pods)?.to_string(),

@@ -56,7 +56,7 @@ impl Node {
             self.make_dirs(dir)?;
         }
         // The device goes by itself with the last of these mounts.
-        self.exec(&["mount", "-o", "loop", &image, aside])?;
+        self.mount_image(&image, aside)?;
         for (part, at) in [("kubelet", ROOT), ("local-disks", LOCAL_DISKS)] {
             let from = format!("{aside}/{part}");
             self.make_dirs(&from)?;
@@ -64,6 +64,16 @@ impl Node {
         }
         self.exec(&["umount", aside])?;
         self.make_dirs(PODS)
+    }
+
+    /// Mounts an image; its loop device goes with the last mount of it. `mount -o loop` would do the same, but it asks every loop device of
+    /// the machine for its file first, and one on a dead file server makes it wait for ever.
+    fn mount_image(&self, image: &str, at: &str) -> Result<()> {
+        let device = self.exec(&["losetup", "--find", "--show", image])?;
+        let mounted = self.exec(&["mount", device.trim(), at]);
+        // Of one that is in use this is a wish for later.
+        self.exec(&["losetup", "--detach", device.trim()])?;
+        mounted.map(drop)
     }
 
     /// Where an image lies. Its name tells people whose loop device it is, also from outside of the node.

@@ -94,6 +94,11 @@ impl PodScene {
         self.known.iter().map(dir).collect()
     }
 
+    /// The pods in kubelet's list.
+    pub fn known(&self) -> Vec<Pod> {
+        self.known.clone()
+    }
+
     /// Tells kubelet of one more pod, as when a uid comes back.
     ///
     /// # Errors
@@ -110,7 +115,9 @@ impl PodScene {
     ///
     /// When it cannot be started.
     pub fn mend(&self, flags: &str) -> Result<Ran> {
-        self.node.mend(&format!("{} {flags}", PodScene::TOOL))
+        // One that hangs is a failed test, and no test without an end.
+        self.node
+            .mend(&format!("timeout --signal KILL 120 {} {flags}", PodScene::TOOL))
     }
 
     /// The command line of [`PodScene::mend`], for those who run it through something else.

@@ -312,9 +312,7 @@ impl PodDir<'_> {
         self.stores.push(Store::Tree(data));
         self.node.make_dirs(at)?;
         let image = self.node.ext4(&format!("{name}-{}", csi.driver), 1, None)?;
-        let at_text = at.to_string_lossy();
-        self.node
-            .exec(&["mount", "-o", "loop", &image, at_text.as_ref()])?;
+        self.node.mount_image(&image, &at.to_string_lossy())?;
         self.store(at)
     }
 
