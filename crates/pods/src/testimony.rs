@@ -23,6 +23,7 @@ mod kubelet;
 mod listed;
 mod listeners;
 mod manifests;
+mod names;
 mod podlist;
 mod process;
 mod processes;

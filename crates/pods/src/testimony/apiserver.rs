@@ -1,6 +1,6 @@
 //! The list of the node's pods at the API server, asked as kubelet asks for it.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 use nodemend_hostfs::Host;
 use rustls::pki_types::ServerName;
@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::testimony::http::{Failure, Server, Tls, get};
 use crate::testimony::kubeconfig::Kubeconfig;
+use crate::testimony::names::Names;
 use crate::testimony::podlist::PodList;
 use crate::testimony::settings::Settings;
 use crate::testimony::{Known, tls};
@@ -15,6 +16,7 @@ use crate::testimony::{Known, tls};
 /// Everything that the list needs, read from files.
 pub(crate) struct Asking {
     config: Kubeconfig,
+    names: Names,
     node: String,
     /// `/etc/machine-id`, which kubelet reports as the node's.
     machine: Option<String>,
@@ -29,6 +31,7 @@ impl Asking {
         let machine = machine.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         Ok(Self {
             config,
+            names: Names::of(host),
             node,
             machine: machine.filter(|id| !id.is_empty()),
         })
@@ -69,7 +72,7 @@ fn hostname(host: &Host) -> Result<String, String> {
 /// Asks whether the node of that name is this machine, and then for its pods.
 pub(crate) async fn ask(asking: &Asking) -> Result<Known, String> {
     let Kubeconfig { prefix, .. } = &asking.config;
-    let server = server(&asking.config).await?;
+    let server = server(asking).await?;
     let node = &asking.node;
     let said = get(&server, &format!("{prefix}/api/v1/nodes/{node}"))
         .await
@@ -123,8 +126,9 @@ fn same_machine(json: &[u8], asking: &Asking) -> Result<(), String> {
     }
 }
 
-async fn server(config: &Kubeconfig) -> Result<Server, String> {
-    let address = address(&config.host, config.port).await?;
+async fn server(asking: &Asking) -> Result<Server, String> {
+    let config = &asking.config;
+    let address = SocketAddr::new(asking.names.find(&config.host).await?, config.port);
     let name = config.server_name.as_ref().unwrap_or(&config.host);
     let name = ServerName::try_from(name.clone()).map_err(|error| format!("{name}: {error}"))?;
     Ok(Server {
@@ -143,30 +147,6 @@ fn bracketed(host: &str) -> String {
         format!("[{host}]")
     } else {
         host.to_owned()
-    }
-}
-
-/// The first address of a host. Names are looked up on a thread of their own, which is left behind if nobody answers.
-async fn address(host: &str, port: u16) -> Result<SocketAddr, String> {
-    if let Ok(ip) = host.parse() {
-        return Ok(SocketAddr::new(ip, port));
-    }
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let name = host.to_owned();
-    let work = move || {
-        let found = (name.as_str(), port)
-            .to_socket_addrs()
-            .map(|mut found| found.next());
-        // Nobody listens any more once the deadline has passed.
-        drop(tell.send(found));
-    };
-    let thread = std::thread::Builder::new().name("names".to_owned()).spawn(work);
-    thread.map_err(|error| format!("no thread could be started: {error}"))?;
-    match told.await {
-        Ok(Ok(Some(address))) => Ok(address),
-        Ok(Ok(None)) => Err(format!("{host} has no address")),
-        Ok(Err(error)) => Err(format!("{host}: {error}")),
-        Err(_closed) => Err(format!("{host}: the look-up broke off")),
     }
 }
 

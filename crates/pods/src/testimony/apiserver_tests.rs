@@ -46,6 +46,7 @@ fn asking(machine: Option<&str>) -> Asking {
             identity: None,
             token: None,
         },
+        names: Names::default(),
         node: "node-1".into(),
         machine: machine.map(str::to_owned),
     }
