@@ -36,9 +36,21 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// The path goes up behind a name: where that leads depends on what the name is.
+    #[error("{path}: goes up (..) behind a name; give the path without that", path = .path.display())]
+    GoesUp {
+        /// The path.
+        path: PathBuf,
+    },
     /// Something is mounted here.
     #[error("{path}: something is mounted here; unmount it, or name what lies in it", path = .path.display())]
     MountPoint {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something else has the name of the tree by now.
+    #[error("{path}: another directory has this name by now; nothing was changed", path = .path.display())]
+    Replaced {
         /// The path.
         path: PathBuf,
     },

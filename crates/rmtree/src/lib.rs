@@ -24,16 +24,30 @@
 //! An [`Observer`] sees the progress, and may slow the run down or stop it.
 
 mod aside;
+mod descent;
+mod dir;
 mod error;
+mod flags;
+mod gate;
+mod names;
 mod observer;
+mod openings;
 mod options;
 mod policy;
+mod problems;
+mod queue;
+mod remove;
 mod report;
+mod subvolume;
+mod sys;
+mod tally;
 mod tree;
+mod worker;
 
 pub use error::Error;
 pub use observer::{Observer, Pace, Progress};
 pub use options::{Options, Urgency};
 pub use policy::{FileSystem, Lanes, Policy};
+pub use remove::remove;
 pub use report::{End, Problem, Reason, Removed, Report, Step};
-pub use tree::{Tree, remove};
+pub use tree::Tree;

@@ -1,6 +1,10 @@
 //! How the work is spread, by file system.
 
 use std::fmt;
+use std::num::NonZero;
+
+use crate::sys;
+use crate::tree::Tree;
 
 /// The file systems for which there is a policy of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,4 +72,101 @@ pub enum Lanes {
         /// The group of an inode is its number, shifted right by this.
         shift: u32,
     },
+}
+
+impl Policy {
+    /// For a tree: what it lies on, and this machine's processors.
+    pub(crate) fn of(tree: &Tree) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let groups = match tree.file_system() {
+            FileSystem::Xfs => sys::xfs_geometry(tree.dir()).ok().map(|geometry| Lanes::Groups {
+                count: usize::try_from(geometry.groups).unwrap_or(1).max(1),
+                shift: geometry.shift,
+            }),
+            FileSystem::Ext | FileSystem::Btrfs | FileSystem::Other(_) => None,
+        };
+        Self::for_system(tree.file_system(), groups, cores)
+    }
+
+    /// With no more than so many threads.
+    pub(crate) fn at_most(self, threads: usize) -> Self {
+        let threads = threads.max(1);
+        Self {
+            warm: self.warm.min(threads),
+            cold: self.cold.min(threads),
+            ..self
+        }
+    }
+
+    /// Measured: see docs/benchmarks.md.
+    fn for_system(system: FileSystem, groups: Option<Lanes>, cores: usize) -> Self {
+        let waiting = (8 * cores).clamp(16, 64);
+        let one = |warm, cold, split| Self {
+            warm,
+            cold,
+            split,
+            lanes: Lanes::One,
+        };
+        match (system, groups) {
+            (FileSystem::Ext, _) => one(cores, waiting, true),
+            // Every change takes locks of the same trees: a second thread only waits for the first.
+            (FileSystem::Btrfs, _) => one(1, 16, false),
+            (FileSystem::Xfs, Some(Lanes::Groups { count, shift })) => Self {
+                warm: count.min(2 * cores),
+                cold: count.min(waiting),
+                split: false,
+                lanes: Lanes::Groups { count, shift },
+            },
+            _ => one(cores, 16, false),
+        }
+    }
+}
+
+impl Lanes {
+    /// How many there are.
+    pub(crate) fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Groups { count, .. } => count.max(1),
+        }
+    }
+
+    /// The lane of an inode.
+    pub(crate) fn of_inode(self, inode: u64) -> usize {
+        match self {
+            Self::One => 0,
+            Self::Groups { count, shift } => {
+                let group = inode.checked_shr(shift).unwrap_or(0);
+                // A number from another group than there are is a file system's lie: any lane will do.
+                usize::try_from(group).unwrap_or(0) % count.max(1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_system_gets_what_was_measured_for_it() {
+        let groups = Some(Lanes::Groups { count: 4, shift: 20 });
+        let of = |system, groups| Policy::for_system(system, groups, 2);
+        let ext = of(FileSystem::Ext, None);
+        assert_eq!((ext.warm, ext.cold, ext.split), (2, 16, true));
+        let xfs = of(FileSystem::Xfs, groups);
+        assert_eq!((xfs.warm, xfs.cold, xfs.split), (4, 4, false));
+        let btrfs = of(FileSystem::Btrfs, None);
+        assert_eq!((btrfs.warm, btrfs.cold, btrfs.split), (1, 16, false));
+        assert_eq!(of(FileSystem::Xfs, None).lanes, Lanes::One);
+        assert_eq!(Policy::for_system(FileSystem::Ext, None, 96).cold, 64);
+    }
+
+    #[test]
+    fn an_inode_finds_its_group_and_a_false_number_still_a_lane() {
+        let lanes = Lanes::Groups { count: 4, shift: 20 };
+        assert_eq!(lanes.of_inode(3 << 20 | 17), 3);
+        assert!(lanes.of_inode(u64::MAX) < 4);
+        assert_eq!(Lanes::One.of_inode(u64::MAX), 0);
+    }
 }

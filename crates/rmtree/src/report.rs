@@ -68,6 +68,14 @@ impl Removed {
     pub fn entries(self) -> u64 {
         self.files + self.directories + self.subvolumes
     }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            directories: self.directories + other.directories,
+            subvolumes: self.subvolumes + other.subvolumes,
+        }
+    }
 }
 
 /// Something that stayed.

@@ -1,0 +1,152 @@
+//! One step down, by one name, that stays on the mount.
+//!
+//! Device numbers do not see a bind mount of the same file system; mount ids do. `openat2` refuses to cross a mount by
+//! itself (Linux 5.6). Before that, the mount id of what was opened is compared with that of the root: from statx (5.8, but
+//! openat2 may be forbidden where statx is not), from `/proc/self/fdinfo` (3.15), or from `name_to_handle_at` (2.6.39). An id
+//! is not used again while the root is held open.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::sys;
+
+/// How directories are opened here.
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NOATIME)
+    .union(OFlags::CLOEXEC);
+
+/// The way down that this kernel offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Descent {
+    /// The kernel refuses to cross.
+    Openat2,
+    /// The mount id is compared afterwards.
+    Compared(MountId, u64),
+}
+
+/// Where a mount id is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MountId {
+    Statx,
+    Fdinfo,
+    Handle,
+}
+
+impl Descent {
+    /// The best way that works at this directory; None if there is none.
+    pub(crate) fn from(home: BorrowedFd<'_>) -> Option<Self> {
+        // Some filters answer EPERM, others ENOSYS: only an open that works counts.
+        if open_beneath(home, c".").is_ok() {
+            return Some(Self::Openat2);
+        }
+        [MountId::Statx, MountId::Fdinfo, MountId::Handle]
+            .into_iter()
+            .find_map(|source| Some(Self::Compared(source, source.of(home)?)))
+    }
+
+    /// Opens the directory that a name stands for.
+    ///
+    /// # Errors
+    /// `XDEV` if something is mounted there, `NOTDIR` or `LOOP` if it is no directory.
+    pub(crate) fn down(self, dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+        match self {
+            Self::Openat2 => own_or_not(|flags| open_with(dir, name, flags, BENEATH)),
+            Self::Compared(..) => self.compared(dir, name),
+        }
+    }
+
+    /// Opens the directory that this one is in now. The caller compares what it is.
+    ///
+    /// # Errors
+    /// `XDEV` if that is on another mount.
+    pub(crate) fn up(self, dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        let stay = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        match self {
+            Self::Openat2 => own_or_not(|flags| open_with(dir, c"..", flags, stay)),
+            Self::Compared(..) => self.compared(dir, c".."),
+        }
+    }
+
+    fn compared(self, dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+        let Self::Compared(source, home) = self else {
+            return Err(Errno::INVAL);
+        };
+        let opened = own_or_not(|flags| rustix::fs::openat(dir, name, flags, Mode::empty()))?;
+        match source.of(opened.as_fd()) {
+            Some(mount) if mount == home => Ok(opened),
+            _ => Err(Errno::XDEV),
+        }
+    }
+}
+
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_XDEV)
+    .union(ResolveFlags::NO_SYMLINKS);
+
+fn open_beneath(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    own_or_not(|flags| open_with(dir, name, flags, BENEATH))
+}
+
+fn open_with(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    // EAGAIN: something was renamed or mounted while the kernel went up; openat2(2) says to try again.
+    for _ in 0..128 {
+        match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// `O_NOATIME` saves a write for each directory, and is for its owner and root only.
+fn own_or_not(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    match open(DIRECTORY) {
+        Err(Errno::PERM) => open(DIRECTORY.difference(OFlags::NOATIME)),
+        other => other,
+    }
+}
+
+impl MountId {
+    fn of(self, dir: BorrowedFd<'_>) -> Option<u64> {
+        match self {
+            Self::Statx => {
+                let stat = rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+                let has = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
+                has.then_some(stat.stx_mnt_id)
+            }
+            Self::Fdinfo => fdinfo(dir),
+            Self::Handle => sys::mount_id_by_handle(dir, c"").ok(),
+        }
+    }
+}
+
+/// The `mnt_id` line of `/proc/self/fdinfo/FD`, if `/proc` is a procfs.
+fn fdinfo(dir: BorrowedFd<'_>) -> Option<u64> {
+    let proc = rustix::fs::open(
+        "/proc",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    if rustix::fs::fstatfs(&proc).ok()?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return None;
+    }
+    let path = format!("self/fdinfo/{}", dir.as_raw_fd());
+    let info = rustix::fs::openat(&proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut buffer = [0; 512];
+    let length = rustix::io::read(&info, &mut buffer).ok()?;
+    std::str::from_utf8(&buffer[..length])
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+}

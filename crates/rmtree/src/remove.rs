@@ -1,0 +1,361 @@
+//! The run: threads for the work, and the caller's thread, which watches them.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::{Builder, Scope};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::dir::Dir;
+use crate::error::Error;
+use crate::flags;
+use crate::gate::Gate;
+use crate::observer::{Observer, Pace, Progress};
+use crate::openings::Openings;
+use crate::options::Options;
+use crate::policy::{FileSystem, Policy};
+use crate::problems::{Problems, reason};
+use crate::queue::{Queue, Task};
+use crate::report::{End, Reason, Removed, Report, Step};
+use crate::subvolume::{self, Refusal};
+use crate::tally::{Load, Tally};
+use crate::tree::Tree;
+use crate::worker::{Run, Worker};
+
+/// How often the caller's thread looks.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Removes a tree. Returns when all threads have ended.
+///
+/// Errors do not end the run: they are in the report. The caller's thread removes nothing; it asks the observer about
+/// every 50 ms.
+pub fn remove(tree: Tree, options: &Options, observer: &mut dyn Observer) -> Report {
+    let start = Instant::now();
+    let openings = Openings::new(tree.descent(), options.open_dirs);
+    let most = options
+        .threads
+        .map_or(usize::MAX, usize::from)
+        .min(openings.threads());
+    let policy = tree.policy().at_most(most);
+    let run = Run {
+        root: tree.path(),
+        options,
+        policy,
+        btrfs: tree.file_system() == FileSystem::Btrfs,
+        openings,
+        queue: Queue::new(policy.lanes.count(), policy.warm),
+        problems: Problems::new(options.problems),
+        gate: Gate::default(),
+    };
+    let tallies: Vec<Tally> = std::iter::repeat_with(Tally::default)
+        .take(policy.cold.max(policy.warm))
+        .collect();
+    let mut crew = Crew {
+        run: &run,
+        tallies: &tallies,
+        own: Tally::default(),
+        wanted: policy.warm,
+        most: 0,
+        before: Load::default(),
+        start,
+    };
+    let end = crew.remove(&tree, observer);
+    crew.tell(observer);
+    let (removed, threads) = (crew.removed(), crew.most);
+    let (problems, counts) = run.problems.into_parts();
+    Report {
+        path: tree.path().to_owned(),
+        end,
+        removed,
+        problems,
+        counts,
+        threads,
+        elapsed: start.elapsed(),
+    }
+}
+
+/// The threads of a run, seen from the caller's.
+struct Crew<'a> {
+    run: &'a Run<'a>,
+    /// One for each worker there may be.
+    tallies: &'a [Tally],
+    /// Of the caller's thread, which removes the root.
+    own: Tally,
+    wanted: usize,
+    /// The most workers that there were.
+    most: usize,
+    before: Load,
+    start: Instant,
+}
+
+/// What became of the root.
+enum Root {
+    Gone,
+    Stays,
+    /// There is something in it again.
+    NotEmpty,
+}
+
+impl Crew<'_> {
+    fn remove(&mut self, tree: &Tree, observer: &mut dyn Observer) -> End {
+        match self.subvolume(tree) {
+            Root::Gone => return End::Gone,
+            Root::Stays => return End::Left,
+            Root::NotEmpty => {}
+        }
+        for attempt in 0..=self.run.options.rescans {
+            let before = self.removed();
+            let stays = match root_dir(tree) {
+                Ok(root) => self.pass(root, observer),
+                Err(error) => return self.left(tree, Step::List, error),
+            };
+            if let Some(end) = self.run.gate.ended() {
+                return end;
+            }
+            if stays {
+                return End::Left;
+            }
+            let last = attempt == self.run.options.rescans;
+            // Nobody tells of an emptied root that it is empty but another look.
+            let root = if !self.run.options.keep_root {
+                self.rmdir(tree, last)
+            } else if self.removed() == before {
+                Root::Gone
+            } else if last {
+                self.left(tree, Step::List, Errno::NOTEMPTY);
+                Root::Stays
+            } else {
+                Root::NotEmpty
+            };
+            match root {
+                Root::Gone => return End::Gone,
+                Root::Stays => return End::Left,
+                Root::NotEmpty => {}
+            }
+        }
+        End::Left
+    }
+
+    /// A root that is a btrfs subvolume goes as a whole, if it may.
+    fn subvolume(&mut self, tree: &Tree) -> Root {
+        let is_one =
+            self.run.btrfs && rustix::fs::fstat(tree.dir()).is_ok_and(|stat| subvolume::is_root(&stat));
+        if !is_one || self.run.options.keep_root {
+            return Root::NotEmpty;
+        }
+        if !self.run.options.subvolumes {
+            self.record(tree, Step::Destroy, None, Reason::Subvolume);
+            return Root::Stays;
+        }
+        if self.replaced(tree) {
+            return Root::Stays;
+        }
+        match subvolume::destroy(tree.parent(), tree.c_name(), tree.dir()) {
+            Ok(()) => {
+                self.own.subvolume();
+                return Root::Gone;
+            }
+            Err(Refusal::Kernel(Errno::NOTEMPTY)) => return Root::NotEmpty,
+            Err(Refusal::Kernel(error)) => {
+                self.left(tree, Step::Destroy, error);
+            }
+            Err(Refusal::Mounted) => self.record(tree, Step::Destroy, None, Reason::SubvolumeInUse),
+        }
+        Root::Stays
+    }
+
+    /// One pass over the whole tree. True if something stays.
+    fn pass(&mut self, root: Dir, observer: &mut dyn Observer) -> bool {
+        let root = Arc::new(root);
+        self.run.queue.reopen();
+        self.run.queue.push(0, Task::List(Arc::clone(&root)));
+        let run = self.run;
+        let mut vacant = self.tallies.iter().enumerate();
+        std::thread::scope(|scope| {
+            let mut hired = 0;
+            loop {
+                while hired < self.wanted
+                    && let Some((index, tally)) = vacant.next()
+                    && hire(scope, run, index, tally)
+                {
+                    hired += 1;
+                }
+                if hired == 0
+                    && let Some(tally) = self.tallies.first()
+                {
+                    // The system gives no thread at all: then this one does the work, without an observer.
+                    Worker::new(run, tally).work(0);
+                }
+                self.most = self.most.max(hired.min(self.wanted));
+                if run.queue.wait(TICK) {
+                    break;
+                }
+                self.watch(observer);
+            }
+        });
+        root.stays()
+    }
+
+    /// One look at the workers: how many there should be, what the observer says.
+    fn watch(&mut self, observer: &mut dyn Observer) {
+        let now = self
+            .tallies
+            .iter()
+            .map(Tally::load)
+            .fold(Load::default(), Load::plus);
+        let window = now.since(self.before);
+        let wanted = wanted(self.run.policy, window, self.wanted);
+        self.before = now;
+        if wanted != self.wanted {
+            self.wanted = wanted;
+            self.run.queue.want(wanted);
+        }
+        self.tell(observer);
+        let pace = observer.pace();
+        self.run.gate.set(pace);
+        if pace == Pace::Stop {
+            self.run.queue.close();
+        }
+    }
+
+    fn tell(&self, observer: &mut dyn Observer) {
+        observer.progress(&Progress {
+            removed: self.removed(),
+            problems: self.run.problems.count(),
+            threads: self.wanted,
+            elapsed: self.start.elapsed(),
+        });
+    }
+
+    fn removed(&self) -> Removed {
+        let all = self.tallies.iter().chain([&self.own]);
+        all.map(Tally::removed).fold(Removed::default(), Removed::plus)
+    }
+
+    fn rmdir(&self, tree: &Tree, last: bool) -> Root {
+        if self.replaced(tree) {
+            return Root::Stays;
+        }
+        let mut gone = rustix::fs::unlinkat(tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
+        if gone == Err(Errno::PERM) && self.run.options.clear_flags {
+            gone = flags::remove_protected(tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
+        }
+        match gone {
+            Ok(()) => {
+                self.own.directory();
+                Root::Gone
+            }
+            Err(Errno::NOENT) => Root::Gone,
+            Err(Errno::NOTEMPTY | Errno::EXIST) if !last => Root::NotEmpty,
+            Err(error) => {
+                self.left(tree, Step::Rmdir, error);
+                Root::Stays
+            }
+        }
+    }
+
+    /// True, and recorded, if something else has the tree's name by now.
+    fn replaced(&self, tree: &Tree) -> bool {
+        match tree.check_name(tree.c_name()) {
+            Ok(()) => false,
+            // Already gone: the call says so.
+            Err(Error::Io { .. }) => false,
+            Err(_) => {
+                self.record(tree, Step::Rmdir, None, Reason::Moved);
+                true
+            }
+        }
+    }
+
+    fn left(&self, tree: &Tree, step: Step, error: Errno) -> End {
+        self.record(
+            tree,
+            step,
+            Some(error),
+            reason(error, tree.parent(), tree.c_name()),
+        );
+        End::Left
+    }
+
+    fn record(&self, tree: &Tree, step: Step, error: Option<Errno>, reason: Reason) {
+        let path = || tree.path().to_owned();
+        self.run.problems.add(step, error, reason, path);
+    }
+}
+
+/// How many workers there should be, after a look at where their time went.
+fn wanted(policy: Policy, window: Load, now: usize) -> usize {
+    let waiting = window.processor * 10 < window.busy * 8;
+    if window.reads > 0 && waiting {
+        policy.cold
+    } else if window.reads == 0 && window.busy > 0 {
+        policy.warm
+    } else {
+        now
+    }
+}
+
+/// Starts a worker. False if the system gives no thread.
+fn hire<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    run: &'scope Run<'scope>,
+    index: usize,
+    tally: &'scope Tally,
+) -> bool {
+    let work = move || {
+        let worker = Worker::new(run, tally);
+        worker.be_polite();
+        worker.work(index);
+    };
+    Builder::new()
+        .name("rmtree".to_owned())
+        .spawn_scoped(scope, work)
+        .is_ok()
+}
+
+/// The root, to be read from its beginning.
+fn root_dir(tree: &Tree) -> Result<Dir, Errno> {
+    let fd: OwnedFd = rustix::io::fcntl_dupfd_cloexec(tree.dir(), 0)?;
+    rustix::fs::seek(&fd, SeekFrom::Start(0))?;
+    Ok(Dir::new(None, Box::from(tree.c_name()), fd, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Lanes;
+
+    #[test]
+    fn threads_come_while_others_wait_for_the_disk_and_go_again() {
+        let policy = Policy {
+            warm: 2,
+            cold: 16,
+            split: true,
+            lanes: Lanes::One,
+        };
+        let load = |busy, processor, reads| Load {
+            busy,
+            processor,
+            reads,
+        };
+        assert_eq!(wanted(policy, load(100, 20, 8), 2), 16, "they wait for reads");
+        assert_eq!(
+            wanted(policy, load(100, 20, 0), 2),
+            2,
+            "they wait for locks: more would wait, too"
+        );
+        assert_eq!(
+            wanted(policy, load(100, 95, 8), 16),
+            16,
+            "a few reads change nothing"
+        );
+        assert_eq!(wanted(policy, load(100, 95, 0), 16), 2, "all is in memory now");
+        assert_eq!(
+            wanted(policy, load(0, 0, 0), 16),
+            16,
+            "nothing is known of a pause"
+        );
+    }
+}

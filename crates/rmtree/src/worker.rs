@@ -1,0 +1,404 @@
+//! One thread's work: read directories, remove what is in them, and them after it.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, RawDir};
+use rustix::io::Errno;
+
+use crate::dir::Dir;
+use crate::gate::Gate;
+use crate::names::Names;
+use crate::openings::Openings;
+use crate::options::{Options, Urgency};
+use crate::policy::Policy;
+use crate::problems::{Problems, read_only, reason};
+use crate::queue::{Queue, Task};
+use crate::report::{Reason, Step};
+use crate::subvolume::Refusal;
+use crate::tally::{Meter, Tally};
+use crate::{flags, subvolume, sys};
+
+/// How much of a directory is read at once, in bytes: about 8,000 entries.
+const BUFFER: usize = 256 << 10;
+
+/// How much of a directory is known before its files are removed and its children entered, in bytes. Bounds the memory.
+const BATCH: usize = 256 << 10;
+
+/// From how many files on a directory is worked on by several threads, and in which portions.
+const WIDE: usize = 512;
+const PORTION: usize = 256;
+
+/// How many entries are removed between two measurements.
+const STRIDE: u32 = 32;
+
+/// What all threads of a run share.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) options: &'a Options,
+    pub(crate) policy: Policy,
+    pub(crate) btrfs: bool,
+    pub(crate) openings: Openings,
+    pub(crate) queue: Queue,
+    pub(crate) problems: Problems,
+    pub(crate) gate: Gate,
+}
+
+/// One of the threads.
+pub(crate) struct Worker<'a> {
+    run: &'a Run<'a>,
+    tally: &'a Tally,
+    meter: Meter,
+    since_note: u32,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(run: &'a Run<'a>, tally: &'a Tally) -> Self {
+        Self {
+            run,
+            tally,
+            meter: Meter::new(),
+            since_note: 0,
+            buffer: vec![MaybeUninit::uninit(); BUFFER],
+        }
+    }
+
+    /// Lowers the priority of the calling thread, if that is wanted. On Linux both are a thread's own.
+    pub(crate) fn be_polite(&self) {
+        if self.run.options.urgency == Urgency::Background {
+            // A kernel that refuses leaves the run as it was: still right, only less polite.
+            let _ = rustix::process::setpriority_process(None, 19);
+            let _ = sys::set_io_idle();
+        }
+    }
+
+    /// Works until all is done, or the run is ended.
+    pub(crate) fn work(mut self, index: usize) {
+        let mut lane = index;
+        while let Some((turn, task)) = self.run.queue.take(index, lane) {
+            lane = turn.lane;
+            self.meter.resume();
+            match task {
+                Task::List(dir) => self.list(dir),
+                Task::Unlink(dir, names) => self.unlink_portion(dir, &names),
+                Task::Enter(parent, name, attempt) => self.enter(parent, name, attempt, lane),
+            }
+            self.note();
+        }
+    }
+
+    fn note(&mut self) {
+        self.since_note = 0;
+        self.meter.note(self.tally);
+    }
+
+    fn enter(&mut self, parent: Arc<Dir>, name: Box<CStr>, attempt: u32, lane: usize) {
+        if !self.run.gate.passed() {
+            return;
+        }
+        let child = match self.run.openings.enter(&parent, &name) {
+            Ok(child) => child,
+            Err(error) => {
+                self.not_entered(&parent, &name, error, attempt);
+                return self.done(parent);
+            }
+        };
+        let subvolume =
+            self.run.btrfs && rustix::fs::fstat(&child).is_ok_and(|stat| subvolume::is_root(&stat));
+        if subvolume && !self.destroy(&parent, &name, child.as_fd()) {
+            self.run.openings.forget(child);
+            return self.done(parent);
+        }
+        let mut dir = Dir::new(Some(parent), name, child, lane);
+        dir.attempt = attempt;
+        self.list(Arc::new(dir));
+    }
+
+    /// What stands under a directory's name cannot be entered.
+    fn not_entered(&mut self, parent: &Arc<Dir>, name: &CStr, error: Errno, attempt: u32) {
+        let fd = match self.run.openings.of(parent) {
+            Ok(fd) => fd,
+            Err(error) => return self.problem_at(Step::Open, error, parent, None),
+        };
+        match error {
+            Errno::NOENT => {}
+            // No directory any more.
+            Errno::NOTDIR | Errno::LOOP => self.unlink(parent, fd.as_fd(), name, attempt + 1),
+            Errno::XDEV => self.problem(Step::Open, error, parent, fd.as_fd(), name),
+            // One that may not be read can still be empty.
+            _ => match rustix::fs::unlinkat(&*fd, name, AtFlags::REMOVEDIR) {
+                Ok(()) => self.tally.directory(),
+                Err(_) => self.problem(Step::Open, error, parent, fd.as_fd(), name),
+            },
+        }
+    }
+
+    /// Reads a directory, removes its files, and puts its children on the queue.
+    fn list(&mut self, dir: Arc<Dir>) {
+        let fd = match self.run.openings.of(&dir) {
+            Ok(fd) => fd,
+            Err(error) => {
+                self.problem_at(Step::List, error, &dir, None);
+                return self.done(dir);
+            }
+        };
+        let mut children = Children::default();
+        loop {
+            let mut files = Names::default();
+            let read = self.read(fd.as_fd(), &mut files, &mut children);
+            if !self.run.gate.passed() {
+                return;
+            }
+            if let Err(error) = read {
+                self.problem_at(Step::List, error, &dir, None);
+            }
+            let over = !matches!(read, Ok(More(true)));
+            if over {
+                self.run.openings.listed(&dir);
+            }
+            // With many directories open, this one must come to its end, so that it may be closed.
+            let later = !over && !self.run.openings.crowded() && (!children.is_empty() || self.wide(&files));
+            if later {
+                dir.expect(1);
+                self.run.queue.push(dir.lane, Task::List(Arc::clone(&dir)));
+            }
+            if over || later {
+                self.push_children(&dir, std::mem::take(&mut children));
+            }
+            if self.wide(&files) && (over || later) {
+                self.push_portions(&dir, &files);
+            } else if !files
+                .iter()
+                .all(|name| self.passed_and_unlinked(&dir, fd.as_fd(), name))
+            {
+                return;
+            }
+            if over || later {
+                drop(fd);
+                return self.done(dir);
+            }
+        }
+    }
+
+    /// Reads until the end, or until enough is known.
+    fn read(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        files: &mut Names,
+        children: &mut Children,
+    ) -> Result<More, Errno> {
+        let mut entries = RawDir::new(fd, &mut self.buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            match (entry.file_name(), entry.file_type()) {
+                (name, _) if name == c"." || name == c".." => {}
+                (name, FileType::Directory) => {
+                    children.push(self.run.policy.lanes.of_inode(entry.ino()), name)
+                }
+                // If it is a directory, unlink says so.
+                (name, _) => files.push(name),
+            }
+            if entries.is_buffer_empty() && files.size() + children.size() >= BATCH {
+                return Ok(More(true));
+            }
+        }
+        Ok(More(false))
+    }
+
+    fn wide(&self, files: &Names) -> bool {
+        self.run.policy.split && files.len() > WIDE
+    }
+
+    fn push_children(&self, dir: &Arc<Dir>, children: Children) {
+        for (lane, names) in children.0 {
+            dir.expect(names.len());
+            self.run.queue.push_children(lane, Arc::clone(dir), names);
+        }
+    }
+
+    fn push_portions(&self, dir: &Arc<Dir>, files: &Names) {
+        for portion in files.portions(PORTION) {
+            dir.expect(1);
+            self.run
+                .queue
+                .push(dir.lane, Task::Unlink(Arc::clone(dir), portion));
+        }
+    }
+
+    fn unlink_portion(&mut self, dir: Arc<Dir>, names: &Names) {
+        match self.run.openings.of(&dir) {
+            Ok(fd) => {
+                if !names
+                    .iter()
+                    .all(|name| self.passed_and_unlinked(&dir, fd.as_fd(), name))
+                {
+                    return;
+                }
+            }
+            Err(error) => self.problem_at(Step::Open, error, &dir, None),
+        }
+        self.done(dir);
+    }
+
+    /// False if the run has ended.
+    fn passed_and_unlinked(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, name: &CStr) -> bool {
+        if !self.run.gate.passed() {
+            return false;
+        }
+        self.unlink(dir, fd, name, 0);
+        self.since_note += 1;
+        if self.since_note >= STRIDE {
+            self.note();
+        }
+        true
+    }
+
+    fn unlink(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, name: &CStr, attempt: u32) {
+        let mut gone = rustix::fs::unlinkat(fd, name, AtFlags::empty());
+        if gone == Err(Errno::PERM) && self.run.options.clear_flags {
+            gone = flags::remove_protected(fd, name, AtFlags::empty());
+        }
+        match gone {
+            Ok(()) => self.tally.file(),
+            Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR) if attempt <= self.run.options.rescans => {
+                dir.expect(1);
+                let task = Task::Enter(Arc::clone(dir), Box::from(name), attempt);
+                self.run.queue.push(dir.lane, task);
+            }
+            Err(Errno::ISDIR) => self.problem(Step::Open, Errno::NOTEMPTY, dir, fd, name),
+            Err(error) => self.problem(Step::Unlink, error, dir, fd, name),
+        }
+    }
+
+    /// A task of a directory is done. The last one removes it, and then its parent has a task less.
+    fn done(&mut self, mut dir: Arc<Dir>) {
+        while dir.done() {
+            let Some(parent) = dir.parent.clone() else { return };
+            let stays = dir.stays() || !self.rmdir(&parent, &dir);
+            let again = stays && !dir.stays();
+            self.run.openings.close(&dir);
+            if again {
+                let task = Task::Enter(parent, dir.name.clone(), dir.attempt + 1);
+                return self.run.queue.push(dir.lane, task);
+            }
+            if stays {
+                parent.keep();
+            }
+            dir = parent;
+        }
+    }
+
+    /// Removes an empty directory. False if it must be looked into again, or if it stays and was marked so.
+    fn rmdir(&mut self, parent: &Arc<Dir>, dir: &Arc<Dir>) -> bool {
+        let fd = match self.run.openings.parent_of(dir, parent) {
+            Ok(fd) => fd,
+            Err(error) => {
+                dir.keep();
+                self.problem_at(Step::Open, error, parent, Some(&dir.name));
+                return false;
+            }
+        };
+        // A subvolume that was emptied is an empty directory to rmdir, too (Linux 4.18).
+        let mut gone = rustix::fs::unlinkat(&*fd, &*dir.name, AtFlags::REMOVEDIR);
+        if gone == Err(Errno::PERM) && self.run.options.clear_flags {
+            gone = flags::remove_protected(fd.as_fd(), &dir.name, AtFlags::REMOVEDIR);
+        }
+        match gone {
+            Ok(()) => self.tally.directory(),
+            Err(Errno::NOENT) => {}
+            // Somebody has put something into it, or something else in its place.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) if dir.attempt < self.run.options.rescans => {
+                return false;
+            }
+            Err(error) => {
+                dir.keep();
+                self.problem(Step::Rmdir, error, parent, fd.as_fd(), &dir.name);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A subvolume goes as a whole, if it may. True if it must be emptied first.
+    fn destroy(&mut self, parent: &Arc<Dir>, name: &CStr, child: BorrowedFd<'_>) -> bool {
+        if !self.run.options.subvolumes {
+            self.record(Step::Destroy, None, Reason::Subvolume, parent, Some(name));
+            return false;
+        }
+        let fd = match self.run.openings.of(parent) {
+            Ok(fd) => fd,
+            Err(error) => {
+                self.problem_at(Step::Open, error, parent, Some(name));
+                return false;
+            }
+        };
+        match subvolume::destroy(fd.as_fd(), name, child) {
+            Ok(()) => self.tally.subvolume(),
+            Err(Refusal::Kernel(Errno::NOTEMPTY)) => return true,
+            Err(Refusal::Kernel(error)) => self.problem(Step::Destroy, error, parent, fd.as_fd(), name),
+            Err(Refusal::Mounted) => {
+                self.record(Step::Destroy, None, Reason::SubvolumeInUse, parent, Some(name))
+            }
+        }
+        false
+    }
+
+    fn problem(&self, step: Step, error: Errno, dir: &Arc<Dir>, fd: BorrowedFd<'_>, name: &CStr) {
+        let reason = reason(error, fd, name);
+        if reason == Reason::ReadOnly && read_only(fd) {
+            self.run.gate.read_only();
+            self.run.queue.close();
+        }
+        self.record(step, Some(error), reason, dir, Some(name));
+    }
+
+    /// Without a directory to look into for the reason.
+    fn problem_at(&self, step: Step, error: Errno, dir: &Arc<Dir>, name: Option<&CStr>) {
+        let reason = match error {
+            Errno::STALE => Reason::Moved,
+            Errno::ACCESS | Errno::PERM => Reason::Denied,
+            _ => Reason::Other,
+        };
+        self.record(step, Some(error), reason, dir, name);
+    }
+
+    fn record(&self, step: Step, error: Option<Errno>, reason: Reason, dir: &Arc<Dir>, name: Option<&CStr>) {
+        dir.keep();
+        let path = || dir.path_of(self.run.root, name);
+        self.run.problems.add(step, error, reason, path);
+    }
+}
+
+/// Whether there is more to read.
+struct More(bool);
+
+/// The children of a directory, by the lane that they belong to.
+#[derive(Default)]
+struct Children(Vec<(usize, Names)>);
+
+impl Children {
+    fn push(&mut self, lane: usize, name: &CStr) {
+        match self.0.iter_mut().find(|(known, _)| *known == lane) {
+            Some((_, names)) => names.push(name),
+            None => {
+                let mut names = Names::default();
+                names.push(name);
+                self.0.push((lane, names));
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size(&self) -> usize {
+        self.0.iter().map(|(_, names)| names.size()).sum()
+    }
+}
