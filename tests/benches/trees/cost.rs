@@ -137,8 +137,10 @@ fn beside(images: &mut Images<'_>, who: Option<&Contestant>, wait: Duration) -> 
     let volume = images.restore(&CASE)?;
     let line = who.map(|who| who.line(&CASE, &volume)).transpose()?;
     measure::await_quiet(wait)?;
-    measure::prepare(CASE.caches, || volume.warm())?;
-    line.as_deref().map_or((), Contestant::load);
+    measure::prepare(CASE.caches, &volume)?;
+    if let Some(line) = &line {
+        Contestant::load(line);
+    }
     let stop = AtomicBool::new(false);
     let file = volume.beside();
     std::thread::scope(|scope| {

@@ -244,6 +244,23 @@ impl Volume {
         Ok(())
     }
 
+    /// Leaves nothing of it in memory but what mounting needs. It is freshly mounted, so no inode and no name is known, and
+    /// its image is read past the page cache; only the device's own buffers are to be dropped. The machine's other caches
+    /// are let alone: dropping them would slow down the tools that are measured, and everybody else.
+    pub(crate) fn chill(&self) -> Result<()> {
+        nix::unistd::syncfs(&File::open(&self.at)?)?;
+        run(Command::new("blockdev").arg("--flushbufs").arg(&self.device))?;
+        Ok(())
+    }
+
+    /// How many requests to read its device has had.
+    pub(crate) fn reads(&self) -> Result<u64> {
+        let name = self.device.file_name().ok_or("a device without a name")?;
+        let stat = fs::read_to_string(Path::new("/sys/block").join(name).join("stat"))?;
+        let reads = stat.split_whitespace().next().ok_or("a device without statistics")?;
+        Ok(reads.parse()?)
+    }
+
     /// How many entries of the tree are left; its root alone is none, as some tools can only empty it.
     pub(crate) fn left(&self) -> Result<u64> {
         let mut left = 0;

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use crate::against::{PART, Result, say};
 use crate::case::{Caches, Case};
 use crate::contestants::Contestant;
-use crate::images::Images;
+use crate::images::{Images, Volume};
 
 /// The part that starts a command and says what it cost.
 pub(crate) const CLOCK: &str = "clock";
@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) machine: Duration,
     /// The share of the processors that was taken by who has nothing to do with this.
     pub(crate) foreign: f64,
+    /// Requests of the file system that its disk had to read.
+    pub(crate) reads: u64,
     /// Resident memory at its peak.
     pub(crate) peak_kib: u64,
     /// Why it does not count: it failed, or left something.
@@ -77,9 +79,11 @@ fn run_once(images: &mut Images<'_>, case: &Case, who: &Contestant, wait: Durati
     let volume = images.restore(case)?;
     let line = who.line(case, &volume)?;
     await_quiet(wait)?;
-    prepare(case.caches, || volume.warm())?;
+    prepare(case.caches, &volume)?;
     Contestant::load(&line);
+    let reads = volume.reads()?;
     let mut run = timed(&line)?;
+    run.reads = volume.reads()? - reads;
     if run.failed.is_none() {
         let left = volume.left()?;
         run.failed = (left > 0).then(|| format!("{left} entries are left"));
@@ -88,11 +92,10 @@ fn run_once(images: &mut Images<'_>, case: &Case, who: &Contestant, wait: Durati
 }
 
 /// Brings the caches to where the case wants them.
-pub(crate) fn prepare(caches: Caches, warm: impl FnOnce() -> Result<()>) -> Result<()> {
-    nix::unistd::sync();
+pub(crate) fn prepare(caches: Caches, volume: &Volume) -> Result<()> {
     match caches {
-        Caches::Warm => warm(),
-        Caches::Cold => Ok(fs::write("/proc/sys/vm/drop_caches", "3")?),
+        Caches::Warm => volume.warm(),
+        Caches::Cold => volume.chill(),
     }
 }
 
@@ -124,6 +127,7 @@ pub(crate) fn timed(line: &[OsString]) -> Result<Run> {
         own,
         machine: after.busy.saturating_sub(before.busy),
         foreign: foreign(&before, &after),
+        reads: 0,
         peak_kib,
         failed: (!success).then(|| last_words(&done.stderr)),
     })

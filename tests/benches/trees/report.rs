@@ -26,8 +26,8 @@ pub(crate) fn heading(title: &str, rounds: usize) {
 pub(crate) fn table(case: &Case, results: &[Result<'_>], rounds: usize) {
     heading(&case.to_string(), rounds);
     say(&format!(
-        "{:<30}{:>9}{:>18}{:>10}{:>10}{:>9}{:>7}{:>7}",
-        "", "median", "least-most", "own CPU", "all CPU", "peak", "x rm", "x rmz"
+        "{:<30}{:>9}{:>14}{:>10}{:>10}{:>8}{:>10}{:>7}{:>7}",
+        "", "median", "least-most", "own CPU", "all CPU", "reads", "peak", "x rm", "x rmz"
     ));
     let median_of = |word: &str| {
         let found = results.iter().find(|result| result.who.word == word)?;
@@ -116,11 +116,14 @@ impl Result<'_> {
         let [rm, rmz] = [rm, rmz].map(|rival| {
             rival.map_or_else(String::new, |rival| format!("{:.2}", rival.as_secs_f64() / wall))
         });
+        let mut reads: Vec<u64> = runs.iter().map(|run| run.reads).collect();
+        reads.sort_unstable();
+        let reads = reads[(reads.len() - 1) / 2];
         let (own, machine) = (of(|run| run.own), of(|run| run.machine));
         let peak = mebibytes(self.peak());
         let noise = noise(self.runs.iter());
         say(&format!(
-            "{name:<30}{wall:>7.2} s{range:>18}{own:>8.2} s{machine:>8.2} s{peak:>5.1} MiB{rm:>6}{rmz:>7}{noise}"
+            "{name:<30}{wall:>7.2} s{range:>14}{own:>8.2} s{machine:>8.2} s{reads:>8}{peak:>6.1} MiB{rm:>7}{rmz:>7}{noise}"
         ));
     }
 }
