@@ -313,7 +313,7 @@ fn copy_data(mut from: &File, mut to: &File) -> Result<()> {
         };
         let hole = lseek(from.as_fd(), data, Whence::SeekHole)?;
         let [start, length] = [data, hole - data].map(u64::try_from);
-        from.seek(SeekFrom::Start(start.clone()?))?;
+        from.seek(SeekFrom::Start(start?))?;
         to.seek(SeekFrom::Start(start?))?;
         io::copy(&mut from.take(length?), &mut to)?;
         offset = hole;
