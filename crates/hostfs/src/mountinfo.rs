@@ -31,6 +31,10 @@ pub struct Mount {
     pub fstype: String,
     /// The source, as the file system tells it.
     pub source: OsString,
+    /// The options of the file system itself, which all of its mounts share, as it tells them: `rw,subvolid=256,subvol=/a`.
+    /// Only `subvolid` and `subvol` of btrfs are those of the mount.
+    #[serde(default)]
+    pub options: OsString,
 }
 
 impl Mount {
@@ -76,6 +80,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     while next()? != b"-" {}
     let fstype = String::from_utf8_lossy(next()?).into_owned();
     let source = unescape(next()?);
+    let options = unescape(next()?);
     let dev = (dev.0.parse().ok()?, dev.1.parse().ok()?);
     Some(Mount {
         id,
@@ -85,6 +90,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         mountpoint,
         fstype,
         source,
+        options,
     })
 }
 
@@ -131,6 +137,8 @@ mod tests {
         let mount = &parse(line).unwrap()[0];
         assert_eq!(mount.mountpoint, Path::new("/mnt/new\nline\\"));
         assert_eq!(mount.root, Path::new("/a b"));
+        assert_eq!(mount.source, "/dev/x\ty");
+        assert_eq!(mount.options, "rw");
         assert_eq!(mount.netns_inode(), None);
     }
 

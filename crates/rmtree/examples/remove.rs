@@ -1,9 +1,13 @@
 //! Removes the directory that it is given, and says how it goes: an [`Observer`] at work.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example speaks to its reader")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example speaks to its reader"
+)]
 
 use std::path::Path;
 
-use nodemend_rmtree::{Observer, Options, Progress, Tree, remove};
+use nodemend_rmtree::{Observer, Options, Progress, Tree, Urgency, remove};
 
 /// Says how far it is, about once a second.
 #[derive(Default)]
@@ -13,7 +17,11 @@ impl Observer for Told {
     fn progress(&mut self, progress: &Progress) {
         if progress.elapsed.as_secs() > self.0 {
             self.0 = progress.elapsed.as_secs();
-            eprintln!("{} entries, {} threads", progress.removed.entries(), progress.threads);
+            eprintln!(
+                "{} entries, {} threads",
+                progress.removed.entries(),
+                progress.threads
+            );
         }
     }
 }
@@ -21,8 +29,17 @@ impl Observer for Told {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args_os().nth(1).ok_or("give a directory")?;
     let tree = Tree::open(Path::new(&path))?;
-    println!("{} on {}: {:?}", tree.path().display(), tree.file_system(), tree.policy());
-    let report = remove(tree, &Options::default(), &mut Told::default());
+    println!(
+        "{} on {}: {:?}",
+        tree.path().display(),
+        tree.file_system(),
+        tree.policy()
+    );
+    let options = Options {
+        urgency: Urgency::Urgent,
+        ..Options::default()
+    };
+    let report = remove(tree, &options, &mut Told::default());
     for problem in &report.problems {
         println!("{problem}");
     }

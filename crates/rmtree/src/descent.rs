@@ -44,7 +44,7 @@ impl Descent {
         if open_beneath(home, c".").is_ok() {
             return Some(Self::Openat2);
         }
-        [MountId::Statx, MountId::Fdinfo, MountId::Handle]
+        MountId::ALL
             .into_iter()
             .find_map(|source| Some(Self::Compared(source, source.of(home)?)))
     }
@@ -116,7 +116,14 @@ fn own_or_not(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd
     }
 }
 
+/// The id of the mount on which an open file lies, from whatever tells it.
+pub(crate) fn mount_id(file: BorrowedFd<'_>) -> Option<u64> {
+    MountId::ALL.into_iter().find_map(|source| source.of(file))
+}
+
 impl MountId {
+    const ALL: [Self; 3] = [Self::Statx, Self::Fdinfo, Self::Handle];
+
     fn of(self, dir: BorrowedFd<'_>) -> Option<u64> {
         match self {
             Self::Statx => {
@@ -132,15 +139,7 @@ impl MountId {
 
 /// The `mnt_id` line of `/proc/self/fdinfo/FD`, if `/proc` is a procfs.
 fn fdinfo(dir: BorrowedFd<'_>) -> Option<u64> {
-    let proc = rustix::fs::open(
-        "/proc",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()?;
-    if rustix::fs::fstatfs(&proc).ok()?.f_type != rustix::fs::PROC_SUPER_MAGIC {
-        return None;
-    }
+    let proc = procfs().ok()?;
     let path = format!("self/fdinfo/{}", dir.as_raw_fd());
     let info = rustix::fs::openat(&proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut buffer = [0; 512];
@@ -149,4 +148,51 @@ fn fdinfo(dir: BorrowedFd<'_>) -> Option<u64> {
         .ok()?
         .lines()
         .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+}
+
+/// The directory behind a descriptor, which may be an `O_PATH` one, opened for reading. `.` crosses nothing.
+pub(crate) fn reopened(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, c".", flags, Mode::empty())
+}
+
+/// `/proc`, if that is a procfs.
+pub(crate) fn procfs() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty())?;
+    if rustix::fs::fstatfs(&proc)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        Ok(proc)
+    } else {
+        Err(Errno::NOSYS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::fs::File;
+
+    use nodemend_lab::disk::{Format, Ground};
+
+    use super::*;
+
+    #[test]
+    fn all_sources_of_a_mount_id_agree() {
+        let ground = Ground::enter().unwrap();
+        for format in Format::ALL {
+            let disk = ground.disk(format, 320).unwrap();
+            for (name, flags) in [("dir", DIRECTORY), ("file", OFlags::PATH)] {
+                let path = disk.join(name);
+                match name {
+                    "dir" => std::fs::create_dir(&path).unwrap(),
+                    _ => drop(File::create(&path).unwrap()),
+                }
+                let opened = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+                let ids = MountId::ALL.map(|source| source.of(opened.as_fd()).unwrap());
+                assert_eq!(ids, [ids[0]; 3], "{format:?} {name}");
+                assert_eq!(mount_id(opened.as_fd()), Some(ids[0]));
+            }
+        }
+    }
 }

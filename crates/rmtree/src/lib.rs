@@ -50,4 +50,5 @@ pub use options::{Options, Urgency};
 pub use policy::{FileSystem, Lanes, Policy};
 pub use remove::remove;
 pub use report::{End, Problem, Reason, Removed, Report, Step};
+pub use subvolume::{Subvolume, subvolumes_inside};
 pub use tree::Tree;

@@ -40,19 +40,54 @@ impl Names {
             .split_inclusive(|&byte| byte == 0)
             .filter_map(|name| CStr::from_bytes_with_nul(name).ok())
     }
+}
+
+/// The files of a directory, each with its inode number.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    names: Names,
+    /// Inode number, and where the name begins.
+    order: Vec<(u64, usize)>,
+}
+
+impl Files {
+    pub(crate) fn push(&mut self, inode: u64, name: &CStr) {
+        self.order.push((inode, self.names.bytes.len()));
+        self.names.push(name);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// How much memory the names take, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.names.size()
+    }
+
+    /// Puts them in the order of their inodes: neighbours share a block of the inode table, which is then read, changed and
+    /// written to the journal once.
+    pub(crate) fn sort(&mut self) {
+        self.order.sort_unstable();
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CStr> {
+        self.order.iter().filter_map(|&(_, start)| self.name(start))
+    }
 
     /// All of them, in portions of so many.
-    pub(crate) fn portions(&self, size: usize) -> Vec<Self> {
-        let mut portions: Vec<Self> = Vec::with_capacity(self.count.div_ceil(size));
-        for (index, name) in self.iter().enumerate() {
-            if index % size == 0 {
-                portions.push(Self::default());
+    pub(crate) fn portions(&self, size: usize) -> impl DoubleEndedIterator<Item = Names> {
+        self.order.chunks(size).map(|portion| {
+            let mut names = Names::default();
+            for name in portion.iter().filter_map(|&(_, start)| self.name(start)) {
+                names.push(name);
             }
-            if let Some(portion) = portions.last_mut() {
-                portion.push(name);
-            }
-        }
-        portions
+            names
+        })
+    }
+
+    fn name(&self, start: usize) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(self.names.bytes.get(start..)?).ok()
     }
 }
 
@@ -80,10 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn portions_have_all_of_them() {
-        let portions = three().portions(2);
-        let sizes: Vec<_> = portions.iter().map(Names::len).collect();
-        assert_eq!(sizes, [2, 1]);
-        assert_eq!(portions[1].iter().next(), Some(c"\xff"));
+    fn files_are_sorted_by_their_inodes_and_portions_have_all_of_them() {
+        let mut files = Files::default();
+        for (inode, name) in [(7, c"a"), (3, c"new\nline"), (5, c"\xff")] {
+            files.push(inode, name);
+        }
+        files.sort();
+        assert_eq!(files.iter().collect::<Vec<_>>(), [c"new\nline", c"\xff", c"a"]);
+        let portions: Vec<_> = files.portions(2).collect();
+        assert_eq!(portions[0].iter().collect::<Vec<_>>(), [c"new\nline", c"\xff"]);
+        assert_eq!(portions[1].iter().collect::<Vec<_>>(), [c"a"]);
     }
 }

@@ -75,7 +75,7 @@ impl Openings {
         // From above: first up to the nearest one that is open, then down again by the names.
         let mut closed = Vec::new();
         let mut at = dir;
-        let mut fd = loop {
+        let mut above = loop {
             if let Some(fd) = &at.held().fd {
                 break Arc::clone(fd);
             }
@@ -83,10 +83,16 @@ impl Openings {
             // The root is never closed.
             at = at.parent.as_ref().ok_or(Errno::STALE)?;
         };
-        for dir in closed.into_iter().rev() {
-            fd = self.again(dir, |descent| descent.down(fd.as_fd(), &dir.name))?;
+        if closed.is_empty() {
+            return Ok(above);
         }
-        Ok(fd)
+        // Those between are open for a moment only: there may be thousands.
+        for between in closed.drain(1..).rev() {
+            let fd = self.descent.down(above.as_fd(), &between.name)?;
+            same(&fd, between.held().id)?;
+            above = Arc::new(fd);
+        }
+        self.again(dir, |descent| descent.down(above.as_fd(), &dir.name))
     }
 
     /// The open parent of a directory. From below, if that one is still open: the way down may be long.
@@ -112,10 +118,7 @@ impl Openings {
             return Ok(Arc::clone(fd));
         }
         let opened = open(self.descent)?;
-        let stat = rustix::fs::fstat(&opened)?;
-        if held.id != Some(FileId::from(&stat)) {
-            return Err(Errno::STALE);
-        }
+        same(&opened, held.id)?;
         let opened = Arc::new(opened);
         held.fd = Some(Arc::clone(&opened));
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -163,5 +166,15 @@ impl Openings {
         held.id = Some(id);
         held.fd = None;
         self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An error if something else was opened than what was closed.
+fn same(opened: &OwnedFd, closed: Option<FileId>) -> Result<(), Errno> {
+    let stat = rustix::fs::fstat(opened)?;
+    if closed == Some(FileId::from(&stat)) {
+        Ok(())
+    } else {
+        Err(Errno::STALE)
     }
 }

@@ -85,11 +85,7 @@ impl Problems {
 pub(crate) fn reason(error: Errno, dir: BorrowedFd<'_>, name: &CStr) -> Reason {
     match error {
         Errno::BUSY | Errno::XDEV => Reason::Mount,
-        Errno::PERM => match flags::protecting(dir, name) {
-            Some(flags::Flag::Immutable) => Reason::Immutable,
-            Some(flags::Flag::AppendOnly) => Reason::AppendOnly,
-            None => Reason::Denied,
-        },
+        Errno::PERM => flags::protecting(dir, name).map_or(Reason::Denied, flags::Protection::reason),
         Errno::ACCESS => Reason::Denied,
         Errno::ROFS if subvolume::is_read_only(dir) && !read_only(dir) => Reason::ReadOnlySnapshot,
         Errno::ROFS => Reason::ReadOnly,

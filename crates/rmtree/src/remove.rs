@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, Scope};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::error::Error;
-use crate::flags;
+use crate::flags::{self, Flags};
 use crate::gate::Gate;
 use crate::observer::{Observer, Pace, Progress};
 use crate::openings::Openings;
@@ -22,7 +23,7 @@ use crate::report::{End, Reason, Removed, Report, Step};
 use crate::subvolume::{self, Refusal};
 use crate::tally::{Load, Tally};
 use crate::tree::Tree;
-use crate::worker::{Run, Worker};
+use crate::worker::{Run, WIDE_BATCHES, Worker};
 
 /// How often the caller's thread looks.
 const TICK: Duration = Duration::from_millis(50);
@@ -48,6 +49,8 @@ pub fn remove(tree: Tree, options: &Options, observer: &mut dyn Observer) -> Rep
         queue: Queue::new(policy.lanes.count(), policy.warm),
         problems: Problems::new(options.problems),
         gate: Gate::default(),
+        room: AtomicUsize::new(WIDE_BATCHES),
+        split: AtomicBool::new(policy.split),
     };
     let tallies: Vec<Tally> = std::iter::repeat_with(Tally::default)
         .take(policy.cold.max(policy.warm))
@@ -61,7 +64,9 @@ pub fn remove(tree: Tree, options: &Options, observer: &mut dyn Observer) -> Rep
         before: Load::default(),
         start,
     };
+    let flags = crew.flags_to_keep(&tree);
     let end = crew.remove(&tree, observer);
+    crew.put_back(&tree, flags);
     crew.tell(observer);
     let (removed, threads) = (crew.removed(), crew.most);
     let (problems, counts) = run.problems.into_parts();
@@ -138,6 +143,21 @@ impl Crew<'_> {
         End::Left
     }
 
+    /// The flags of a root that stays: they come off for what is in it.
+    fn flags_to_keep(&self, tree: &Tree) -> Flags {
+        let stays = self.run.options.keep_root && self.run.options.clear_flags;
+        let flags = stays.then(|| flags::directory_flags(tree.dir()).ok());
+        flags.flatten().unwrap_or_default()
+    }
+
+    fn put_back(&self, tree: &Tree, flags: Flags) {
+        if !flags.is_empty()
+            && let Err(error) = flags::put_back(tree.dir(), flags)
+        {
+            self.record(tree, Step::Rmdir, Some(error), Reason::FlagsLost);
+        }
+    }
+
     /// A root that is a btrfs subvolume goes as a whole, if it may.
     fn subvolume(&mut self, tree: &Tree) -> Root {
         let is_one =
@@ -161,7 +181,7 @@ impl Crew<'_> {
             Err(Refusal::Kernel(error)) => {
                 self.left(tree, Step::Destroy, error);
             }
-            Err(Refusal::Mounted) => self.record(tree, Step::Destroy, None, Reason::SubvolumeInUse),
+            Err(refusal) => self.record(tree, Step::Destroy, None, refusal.reason()),
         }
         Root::Stays
     }
@@ -208,6 +228,8 @@ impl Crew<'_> {
         let window = now.since(self.before);
         let wanted = wanted(self.run.policy, window, self.wanted);
         self.before = now;
+        let split = self.run.policy.split && worth_splitting(window);
+        self.run.split.store(split, Ordering::Relaxed);
         if wanted != self.wanted {
             self.wanted = wanted;
             self.run.queue.want(wanted);
@@ -240,7 +262,8 @@ impl Crew<'_> {
         }
         let mut gone = rustix::fs::unlinkat(tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
         if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            gone = flags::remove_protected(tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
+            let (parent, name, how) = (tree.parent(), tree.c_name(), AtFlags::REMOVEDIR);
+            gone = flags::remove_protected(parent, name, how, flags::Directory::Stays).in_errno();
         }
         match gone {
             Ok(()) => {
@@ -287,14 +310,19 @@ impl Crew<'_> {
 
 /// How many workers there should be, after a look at where their time went.
 fn wanted(policy: Policy, window: Load, now: usize) -> usize {
-    let waiting = window.processor * 10 < window.busy * 8;
-    if window.reads > 0 && waiting {
+    if window.waits_for_reads() {
         policy.cold
-    } else if window.reads == 0 && window.busy > 0 {
+    } else if window.busy > 0 {
         policy.warm
     } else {
         now
     }
+}
+
+/// Whether several threads in one directory are worth it. They take turns with its lock: that is cheap while each is on a
+/// processor, as it spins for a moment; but where others use the processors, each turn is a sleep, and one thread is faster.
+fn worth_splitting(window: Load) -> bool {
+    window.waits_for_reads() || window.processor * 10 >= window.busy * 8
 }
 
 /// Starts a worker. False if the system gives no thread.
@@ -340,22 +368,37 @@ mod tests {
             processor,
             reads,
         };
-        assert_eq!(wanted(policy, load(100, 20, 8), 2), 16, "they wait for reads");
+        let (read, locks, journal) = (
+            load(100_000, 20_000, 800),
+            load(100_000, 20_000, 0),
+            load(1_200_000, 20_000, 8),
+        );
+        assert_eq!(wanted(policy, read, 2), 16, "they wait for reads");
         assert_eq!(
-            wanted(policy, load(100, 20, 0), 2),
+            wanted(policy, locks, 16),
             2,
             "they wait for locks: more would wait, too"
         );
         assert_eq!(
-            wanted(policy, load(100, 95, 8), 16),
-            16,
-            "a few reads change nothing"
+            wanted(policy, journal, 2),
+            2,
+            "one read does not explain a second of waiting"
         );
-        assert_eq!(wanted(policy, load(100, 95, 0), 16), 2, "all is in memory now");
+        assert_eq!(
+            wanted(policy, load(100_000, 95_000, 8), 16),
+            2,
+            "nearly all is in memory"
+        );
         assert_eq!(
             wanted(policy, load(0, 0, 0), 16),
             16,
             "nothing is known of a pause"
         );
+        assert!(
+            worth_splitting(load(100_000, 90_000, 0)),
+            "the processors are free"
+        );
+        assert!(!worth_splitting(locks), "others use them");
+        assert!(worth_splitting(read), "they wait for the disk");
     }
 }

@@ -158,6 +158,8 @@ pub enum Reason {
     ReadOnlySnapshot,
     /// The file system is read-only.
     ReadOnly,
+    /// It is gone, but another name of the same file has lost its flags: they could not be put back.
+    FlagsLost,
     /// Somebody writes into the directory.
     WrittenTo,
     /// It was moved while the run worked in it.
@@ -181,6 +183,7 @@ impl Reason {
             Self::SubvolumeInUse => "subvolumeInUse",
             Self::ReadOnlySnapshot => "readOnlySnapshot",
             Self::ReadOnly => "readOnly",
+            Self::FlagsLost => "flagsLost",
             Self::WrittenTo => "writtenTo",
             Self::Moved => "moved",
             Self::Denied => "denied",
@@ -198,6 +201,9 @@ impl Reason {
             Self::SubvolumeInUse => Some("unmount it first"),
             Self::ReadOnlySnapshot => Some("destroy the snapshot as a whole"),
             Self::ReadOnly => Some("see in the kernel's log why, and mount it writable"),
+            Self::FlagsLost => {
+                Some("find its other names (find -inum) and set the flags again (chattr +i, +a)")
+            }
             Self::WrittenTo => Some("end whoever writes there"),
             Self::Denied => Some("run as root"),
             Self::Full => Some("free some space on the file system first"),
@@ -216,6 +222,7 @@ impl fmt::Display for Reason {
             Self::SubvolumeInUse => "a btrfs subvolume that is mounted",
             Self::ReadOnlySnapshot => "in a read-only btrfs snapshot",
             Self::ReadOnly => "the file system is read-only",
+            Self::FlagsLost => "gone, but its other names have lost their flags",
             Self::WrittenTo => "somebody writes into it",
             Self::Moved => "it was moved meanwhile",
             Self::Denied => "not permitted",

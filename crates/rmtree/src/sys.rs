@@ -12,7 +12,8 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::ioctl::{Getter, ioctl, opcode};
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 
 /// `struct file_handle` of `include/linux/fs.h`, with room for the largest handle (`MAX_HANDLE_SZ`).
 #[repr(C)]
@@ -125,7 +126,7 @@ pub(crate) struct XfsGeometry {
 /// # Errors
 /// ENOTTY where it is no XFS after all; [`io::ErrorKind::InvalidData`] if the answer makes no sense.
 pub(crate) fn xfs_geometry(dir: BorrowedFd<'_>) -> io::Result<XfsGeometry> {
-    const GEOMETRY: rustix::ioctl::Opcode = opcode::read::<FsopGeomV1>(b'X', 100);
+    const GEOMETRY: Opcode = opcode::read::<FsopGeomV1>(b'X', 100);
     // SAFETY: the number says that the kernel writes one `FsopGeomV1`, for which there is room, and all of whose bytes are
     // valid whatever they are.
     let geometry = unsafe { ioctl(dir, Getter::<GEOMETRY, FsopGeomV1>::new()) }?;
@@ -145,6 +146,165 @@ fn inode_groups(geometry: &FsopGeomV1) -> Option<XfsGeometry> {
         groups: geometry.agcount,
         shift: blocks + inodes,
     })
+}
+
+// The ioctls of btrfs, from `include/uapi/linux/btrfs.h`. Ask only on btrfs. No descriptor may be opened with `O_PATH`.
+
+/// `BTRFS_IOCTL_MAGIC`.
+const BTRFS: u8 = 0x94;
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+struct VolArgs {
+    fd: i64,
+    name: [u8; VolArgs::NAME],
+}
+
+impl VolArgs {
+    const NAME: usize = 4088;
+}
+
+/// Destroys the subvolume that has a name in a directory, with all that is in it: `BTRFS_IOC_SNAP_DESTROY`.
+///
+/// # Errors
+/// NAMETOOLONG without a call if the name does not fit; else see [`subvolume::destroy`](crate::subvolume::destroy).
+pub(crate) fn btrfs_snap_destroy(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(BTRFS, 15);
+    let mut args = VolArgs {
+        fd: 0,
+        name: [0; VolArgs::NAME],
+    };
+    let bytes = name.to_bytes_with_nul();
+    args.name
+        .get_mut(..bytes.len())
+        .ok_or(Errno::NAMETOOLONG)?
+        .copy_from_slice(bytes);
+    // SAFETY: the number says that the kernel reads one `VolArgs`; its name ends with NUL.
+    unsafe { ioctl(dir, Setter::<SNAP_DESTROY, VolArgs>::new(args)) }
+}
+
+/// `BTRFS_SUBVOL_RDONLY`, the only flag that [`btrfs_subvol_flags`] gives.
+pub(crate) const BTRFS_SUBVOL_RDONLY: u64 = 1 << 1;
+
+/// The flags of a subvolume, from its root directory: `BTRFS_IOC_SUBVOL_GETFLAGS`.
+///
+/// # Errors
+/// INVAL for any other directory.
+pub(crate) fn btrfs_subvol_flags(root: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    const SUBVOL_GETFLAGS: Opcode = opcode::read::<u64>(BTRFS, 25);
+    // SAFETY: the number says that the kernel writes one u64.
+    unsafe { ioctl(root, Getter::<SUBVOL_GETFLAGS, u64>::new()) }
+}
+
+/// Sets the flags of a subvolume, by its root directory: `BTRFS_IOC_SUBVOL_SETFLAGS`.
+///
+/// # Errors
+/// PERM for anybody but its owner and root, and while it is being sent.
+pub(crate) fn btrfs_set_subvol_flags(root: BorrowedFd<'_>, flags: u64) -> rustix::io::Result<()> {
+    const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(BTRFS, 26);
+    // SAFETY: the number says that the kernel reads one u64.
+    unsafe { ioctl(root, Setter::<SUBVOL_SETFLAGS, u64>::new(flags)) }
+}
+
+/// `struct btrfs_ioctl_ino_lookup_args`.
+#[repr(C)]
+struct InoLookup {
+    tree: u64,
+    inode: u64,
+    name: [u8; InoLookup::NAME],
+}
+
+impl InoLookup {
+    const NAME: usize = 4080;
+}
+
+/// In which subvolume an inode lies, and its path below the root of that, with a slash at the end: `BTRFS_IOC_INO_LOOKUP`.
+/// Subvolume 0 is that of `dir`. The path of a root directory (inode 256) is empty.
+///
+/// # Errors
+/// NOENT if there is no such inode, NAMETOOLONG if the path has more than 4,079 bytes. PERM without `CAP_SYS_ADMIN`, except
+/// for a root directory since Linux 4.2.
+pub(crate) fn btrfs_ino_lookup(
+    dir: BorrowedFd<'_>,
+    subvolume: u64,
+    inode: u64,
+) -> rustix::io::Result<(u64, Vec<u8>)> {
+    const INO_LOOKUP: Opcode = opcode::read_write::<InoLookup>(BTRFS, 18);
+    let mut args = InoLookup {
+        tree: subvolume,
+        inode,
+        name: [0; InoLookup::NAME],
+    };
+    // SAFETY: the number says that the kernel reads and writes one `InoLookup`, all of whose bytes are valid whatever they are.
+    unsafe { ioctl(dir, Updater::<INO_LOOKUP, InoLookup>::new(&mut args)) }?;
+    let path = args.name.split(|&byte| byte == 0).next().unwrap_or_default();
+    Ok((args.tree, path.to_vec()))
+}
+
+/// A key of a tree of btrfs; they are ordered as they are here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BtrfsKey {
+    pub(crate) object: u64,
+    pub(crate) kind: u32,
+    pub(crate) offset: u64,
+}
+
+/// `struct btrfs_ioctl_search_args`, whose first member is `struct btrfs_ioctl_search_key`.
+#[repr(C)]
+struct SearchArgs {
+    tree: u64,
+    min_object: u64,
+    max_object: u64,
+    min_offset: u64,
+    max_offset: u64,
+    min_transaction: u64,
+    max_transaction: u64,
+    min_kind: u32,
+    max_kind: u32,
+    items: u32,
+    unused: u32,
+    unused_too: [u64; 4],
+    buffer: [u8; SearchArgs::BUFFER],
+}
+
+impl SearchArgs {
+    const BUFFER: usize = 4096 - 104;
+}
+
+const _: () = assert!(size_of::<VolArgs>() == 4096);
+const _: () = assert!(size_of::<InoLookup>() == 4096);
+const _: () = assert!(size_of::<SearchArgs>() == 4096);
+
+/// Items of a tree whose keys are in a range, as many as fit: how many, and `struct btrfs_ioctl_search_header` and content of
+/// each, one behind the other. `BTRFS_IOC_TREE_SEARCH`.
+///
+/// # Errors
+/// PERM without `CAP_SYS_ADMIN`.
+pub(crate) fn btrfs_tree_search(
+    dir: BorrowedFd<'_>,
+    tree: u64,
+    from: BtrfsKey,
+    to: BtrfsKey,
+) -> rustix::io::Result<(u32, Vec<u8>)> {
+    const TREE_SEARCH: Opcode = opcode::read_write::<SearchArgs>(BTRFS, 17);
+    let mut args = SearchArgs {
+        tree,
+        min_object: from.object,
+        max_object: to.object,
+        min_offset: from.offset,
+        max_offset: to.offset,
+        min_transaction: 0,
+        max_transaction: u64::MAX,
+        min_kind: from.kind,
+        max_kind: to.kind,
+        items: u32::MAX,
+        unused: 0,
+        unused_too: [0; 4],
+        buffer: [0; SearchArgs::BUFFER],
+    };
+    // SAFETY: the number says that the kernel reads and writes one `SearchArgs`, all of whose bytes are valid whatever they are.
+    unsafe { ioctl(dir, Updater::<TREE_SEARCH, SearchArgs>::new(&mut args)) }?;
+    Ok((args.items, args.buffer.to_vec()))
 }
 
 #[cfg(test)]

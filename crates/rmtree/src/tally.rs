@@ -8,6 +8,9 @@ use nix::sys::time::TimeValLike;
 
 use crate::report::Removed;
 
+/// A directory or an inode table is read in blocks of 4 KiB.
+const BLOCKS_OF_A_READ: u64 = 8;
+
 /// One worker's counts.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -67,6 +70,13 @@ impl Load {
             processor: self.processor + other.processor,
             reads: self.reads + other.reads,
         }
+    }
+
+    /// Whether the workers waited, and reads explain it. A read may take 20 ms, as of a rotating disk; longer waits are for
+    /// a journal, a lock or a processor, and more threads would only join them.
+    pub(crate) fn waits_for_reads(self) -> bool {
+        let waited = self.busy.saturating_sub(self.processor);
+        waited * 5 > self.busy && waited < self.reads * 20_000 / BLOCKS_OF_A_READ
     }
 
     pub(crate) fn since(self, earlier: Self) -> Self {

@@ -5,13 +5,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, FileType, RawDir};
 use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::gate::Gate;
-use crate::names::Names;
+use crate::names::{Files, Names};
 use crate::openings::Openings;
 use crate::options::{Options, Urgency};
 use crate::policy::Policy;
@@ -25,8 +26,11 @@ use crate::{flags, subvolume, sys};
 /// How much of a directory is read at once, in bytes: about 8,000 entries.
 const BUFFER: usize = 256 << 10;
 
-/// How much of a directory is known before its files are removed and its children entered, in bytes. Bounds the memory.
+/// How much of a directory is known before its files are removed and its children entered, in bytes of names. Bounds the memory.
 const BATCH: usize = 256 << 10;
+
+/// How much more may be known of wide directories, in the whole run: so that their files can be sorted. About 400,000 names.
+pub(crate) const WIDE_BATCHES: usize = 8 << 20;
 
 /// From how many files on a directory is worked on by several threads, and in which portions.
 const WIDE: usize = 512;
@@ -46,6 +50,10 @@ pub(crate) struct Run<'a> {
     pub(crate) queue: Queue,
     pub(crate) problems: Problems,
     pub(crate) gate: Gate,
+    /// How many more bytes of names may be known: see [`WIDE_BATCHES`].
+    pub(crate) room: AtomicUsize,
+    /// Whether several threads in one directory are worth it now.
+    pub(crate) split: AtomicBool,
 }
 
 /// One of the threads.
@@ -140,57 +148,67 @@ impl<'a> Worker<'a> {
 
     /// Reads a directory, removes its files, and puts its children on the queue.
     fn list(&mut self, dir: Arc<Dir>) {
-        let fd = match self.run.openings.of(&dir) {
-            Ok(fd) => fd,
-            Err(error) => {
-                self.problem_at(Step::List, error, &dir, None);
-                return self.done(dir);
+        match self.run.openings.of(&dir) {
+            Ok(fd) => {
+                let mut children = Children::default();
+                loop {
+                    match self.list_batch(&dir, fd.as_fd(), &mut children) {
+                        Listed::On => {}
+                        Listed::Over => break,
+                        Listed::Ended => return,
+                    }
+                }
             }
-        };
-        let mut children = Children::default();
-        loop {
-            let mut files = Names::default();
-            let read = self.read(fd.as_fd(), &mut files, &mut children);
-            if !self.run.gate.passed() {
-                return;
-            }
-            if let Err(error) = read {
-                self.problem_at(Step::List, error, &dir, None);
-            }
-            let over = !matches!(read, Ok(More(true)));
-            if over {
-                self.run.openings.listed(&dir);
-            }
-            // With many directories open, this one must come to its end, so that it may be closed.
-            let later = !over && !self.run.openings.crowded() && (!children.is_empty() || self.wide(&files));
-            if later {
-                dir.expect(1);
-                self.run.queue.push(dir.lane, Task::List(Arc::clone(&dir)));
-            }
-            if over || later {
-                self.push_children(&dir, std::mem::take(&mut children));
-            }
-            if self.wide(&files) && (over || later) {
-                self.push_portions(&dir, &files);
-            } else if !files
-                .iter()
-                .all(|name| self.passed_and_unlinked(&dir, fd.as_fd(), name))
-            {
-                return;
-            }
-            if over || later {
-                drop(fd);
-                return self.done(dir);
-            }
+            Err(error) => self.problem_at(Step::List, error, &dir, None),
         }
+        self.done(dir);
+    }
+
+    /// One batch of a directory. What is left of it goes on with this call's children, or is put on the queue.
+    fn list_batch(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, children: &mut Children) -> Listed {
+        let mut files = Files::default();
+        // Held until the files are gone, or in portions on the queue.
+        let mut lent = Room::of(&self.run.room);
+        let read = self.read(fd, &mut files, children, &mut lent);
+        // A directory that somebody else has removed has no entries: it says NOENT.
+        if let Err(error) = read
+            && error != Errno::NOENT
+        {
+            self.problem_at(Step::List, error, dir, None);
+        }
+        let over = read != Ok(More(true));
+        if over {
+            self.run.openings.listed(dir);
+        }
+        let wide = files.len() > WIDE;
+        if wide {
+            files.sort();
+        }
+        let split = wide && self.run.split.load(Ordering::Relaxed);
+        // With many directories open, this one must come to its end, so that it may be closed.
+        let later = !over && !self.run.openings.crowded() && (split || !children.is_empty());
+        if later {
+            dir.expect(1);
+            self.run.queue.push(dir.lane, Task::List(Arc::clone(dir)));
+        }
+        if over || later {
+            self.push_children(dir, std::mem::take(children));
+        }
+        if split && (over || later) {
+            self.push_portions(dir, &files);
+        } else if !files.iter().all(|name| self.passed_and_unlinked(dir, fd, name)) {
+            return Listed::Ended;
+        }
+        if over || later { Listed::Over } else { Listed::On }
     }
 
     /// Reads until the end, or until enough is known.
     fn read(
         &mut self,
         fd: BorrowedFd<'_>,
-        files: &mut Names,
+        files: &mut Files,
         children: &mut Children,
+        lent: &mut Room<'_>,
     ) -> Result<More, Errno> {
         let mut entries = RawDir::new(fd, &mut self.buffer);
         while let Some(entry) = entries.next() {
@@ -201,17 +219,17 @@ impl<'a> Worker<'a> {
                     children.push(self.run.policy.lanes.of_inode(entry.ino()), name)
                 }
                 // If it is a directory, unlink says so.
-                (name, _) => files.push(name),
+                (name, _) => files.push(entry.ino(), name),
             }
-            if entries.is_buffer_empty() && files.size() + children.size() >= BATCH {
+            if !entries.is_buffer_empty() {
+                continue;
+            }
+            let known = files.size() + children.size();
+            if !self.run.gate.passed() || (known >= BATCH + lent.bytes && !lent.more(known - lent.bytes)) {
                 return Ok(More(true));
             }
         }
         Ok(More(false))
-    }
-
-    fn wide(&self, files: &Names) -> bool {
-        self.run.policy.split && files.len() > WIDE
     }
 
     fn push_children(&self, dir: &Arc<Dir>, children: Children) {
@@ -221,8 +239,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn push_portions(&self, dir: &Arc<Dir>, files: &Names) {
-        for portion in files.portions(PORTION) {
+    /// The first portion on top.
+    fn push_portions(&self, dir: &Arc<Dir>, files: &Files) {
+        for portion in files.portions(PORTION).rev() {
             dir.expect(1);
             self.run
                 .queue
@@ -259,10 +278,7 @@ impl<'a> Worker<'a> {
     }
 
     fn unlink(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, name: &CStr, attempt: u32) {
-        let mut gone = rustix::fs::unlinkat(fd, name, AtFlags::empty());
-        if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            gone = flags::remove_protected(fd, name, AtFlags::empty());
-        }
+        let gone = self.remove_entry(dir, fd, name, AtFlags::empty());
         match gone {
             Ok(()) => self.tally.file(),
             Err(Errno::NOENT) => {}
@@ -274,6 +290,36 @@ impl<'a> Worker<'a> {
             Err(Errno::ISDIR) => self.problem(Step::Open, Errno::NOTEMPTY, dir, fd, name),
             Err(error) => self.problem(Step::Unlink, error, dir, fd, name),
         }
+    }
+
+    /// Removes an entry, with the flags off that protect it, if that is wanted.
+    fn remove_entry(
+        &self,
+        dir: &Arc<Dir>,
+        fd: BorrowedFd<'_>,
+        name: &CStr,
+        how: AtFlags,
+    ) -> Result<(), Errno> {
+        let gone = rustix::fs::unlinkat(fd, name, how);
+        if gone != Err(Errno::PERM) || !self.run.options.clear_flags {
+            return gone;
+        }
+        let outcome = flags::remove_protected(fd, name, how, flags::Directory::Goes);
+        if let Some((_, error)) = outcome.bare {
+            let path = || dir.path_of(self.run.root, Some(name));
+            self.run
+                .problems
+                .add(Step::Unlink, Some(error), Reason::FlagsLost, path);
+        }
+        outcome.in_errno()
+    }
+
+    /// Before Linux 4.18 rmdir does not take a subvolume, not even an empty one.
+    fn destroy_emptied(&self, parent: BorrowedFd<'_>, dir: &Dir) -> bool {
+        let child = dir.held().fd.clone();
+        self.run.btrfs
+            && self.run.options.subvolumes
+            && child.is_some_and(|child| subvolume::destroy(parent, &dir.name, child.as_fd()).is_ok())
     }
 
     /// A task of a directory is done. The last one removes it, and then its parent has a task less.
@@ -304,11 +350,7 @@ impl<'a> Worker<'a> {
                 return false;
             }
         };
-        // A subvolume that was emptied is an empty directory to rmdir, too (Linux 4.18).
-        let mut gone = rustix::fs::unlinkat(&*fd, &*dir.name, AtFlags::REMOVEDIR);
-        if gone == Err(Errno::PERM) && self.run.options.clear_flags {
-            gone = flags::remove_protected(fd.as_fd(), &dir.name, AtFlags::REMOVEDIR);
-        }
+        let gone = self.remove_entry(parent, fd.as_fd(), &dir.name, AtFlags::REMOVEDIR);
         match gone {
             Ok(()) => self.tally.directory(),
             Err(Errno::NOENT) => {}
@@ -316,6 +358,7 @@ impl<'a> Worker<'a> {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) if dir.attempt < self.run.options.rescans => {
                 return false;
             }
+            Err(Errno::PERM) if self.destroy_emptied(fd.as_fd(), dir) => self.tally.subvolume(),
             Err(error) => {
                 dir.keep();
                 self.problem(Step::Rmdir, error, parent, fd.as_fd(), &dir.name);
@@ -342,9 +385,7 @@ impl<'a> Worker<'a> {
             Ok(()) => self.tally.subvolume(),
             Err(Refusal::Kernel(Errno::NOTEMPTY)) => return true,
             Err(Refusal::Kernel(error)) => self.problem(Step::Destroy, error, parent, fd.as_fd(), name),
-            Err(Refusal::Mounted) => {
-                self.record(Step::Destroy, None, Reason::SubvolumeInUse, parent, Some(name))
-            }
+            Err(refusal) => self.record(Step::Destroy, None, refusal.reason(), parent, Some(name)),
         }
         false
     }
@@ -376,7 +417,47 @@ impl<'a> Worker<'a> {
 }
 
 /// Whether there is more to read.
+#[derive(PartialEq, Eq)]
 struct More(bool);
+
+/// How the listing of a directory goes on.
+enum Listed {
+    /// There is more to read.
+    On,
+    /// Read to its end, or its rest is on the queue.
+    Over,
+    /// The run has ended.
+    Ended,
+}
+
+/// Room for names, lent from that of the run, and given back at the end.
+struct Room<'a> {
+    room: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl<'a> Room<'a> {
+    fn of(room: &'a AtomicUsize) -> Self {
+        Self { room, bytes: 0 }
+    }
+
+    /// Room for so many bytes more. False if there is none.
+    fn more(&mut self, bytes: usize) -> bool {
+        let take = |room: usize| room.checked_sub(bytes);
+        let lent = self
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok();
+        self.bytes += if lent { bytes } else { 0 };
+        lent
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.room.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// The children of a directory, by the lane that they belong to.
 #[derive(Default)]
