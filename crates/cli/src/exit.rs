@@ -1,5 +1,6 @@
 //! How a run ends.
 
+use std::fmt;
 use std::process::ExitCode;
 
 /// The exit codes in a few lines, for the end of `--help`.
@@ -49,3 +50,22 @@ impl From<Exit> for ExitCode {
         Self::from(exit.code())
     }
 }
+
+/// The command line asks for something that cannot be. [`fail`](crate::fail) gives [`Exit::Usage`] for it.
+#[derive(Debug)]
+pub struct UsageError(String);
+
+impl UsageError {
+    /// With what is wrong, and what to do about it.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}

@@ -30,10 +30,13 @@ mod repair;
 mod run;
 mod signals;
 
+pub use ask::agreed;
 pub use escape::escaped;
-pub use exit::{EXIT_CODES, Exit};
+pub use exit::{EXIT_CODES, Exit, UsageError};
 pub use flags::{Color, Flags, Output, environment_endpoint};
+pub use progress::StatusLine;
 pub use recording::Recording;
-pub use render::{Document, Paint, render, say};
+pub use render::{Document, Paint, render, say, say_json, say_safe};
 pub use repair::{NoDetails, Repair, Working};
-pub use run::{fail, run, start};
+pub use run::{fail, remark, run, start};
+pub use signals::Signals;

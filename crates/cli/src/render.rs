@@ -27,7 +27,8 @@ pub struct Document<T, D> {
 pub struct Paint(bool);
 
 impl Paint {
-    pub(crate) fn of(color: Color, stream: &impl IsTerminal) -> Self {
+    /// As the flag and the stream want it.
+    pub fn of(color: Color, stream: &impl IsTerminal) -> Self {
         Self(match color {
             Color::Always => true,
             Color::Never => false,
@@ -49,10 +50,25 @@ impl Paint {
             VerdictKind::Undecided => "33",
             VerdictKind::Orphan => "1;31",
         };
+        self.code(code, &format!("{kind:<9}"))
+    }
+
+    /// What asks for attention: an object that goes, a refusal.
+    pub fn alarm(self, text: &str) -> String {
+        self.code("1;31", text)
+    }
+
+    /// What went well.
+    pub fn good(self, text: &str) -> String {
+        self.code("32", text)
+    }
+
+    /// The text, which must be safe for a terminal, between the codes of a colour.
+    fn code(self, code: &str, text: &str) -> String {
         if self.0 {
-            format!("\u{1b}[{code}m{kind:<9}\u{1b}[0m")
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
         } else {
-            format!("{kind:<9}")
+            text.to_owned()
         }
     }
 }
@@ -183,15 +199,11 @@ pub(crate) fn print<T: Serialize, D: Serialize>(
 ) -> anyhow::Result<()> {
     let stdout = std::io::stdout();
     match flags.output {
-        Output::Json => to_stdout(|out| {
-            // As it is made: a large node's report has a hundred megabytes.
-            serde_json::to_writer_pretty(&mut *out, document)?;
-            writeln!(out)
-        }),
+        Output::Json => say_json(document),
         Output::Text => {
             let paint = Paint::of(flags.color, &stdout);
             let text = render(&document.report, headlines, what, flags.verbose > 0, paint);
-            to_stdout(|out| out.write_all(text.as_bytes()))
+            say_safe(&text)
         }
     }
 }
@@ -203,6 +215,25 @@ pub(crate) fn print<T: Serialize, D: Serialize>(
 pub fn say(text: &str) -> anyhow::Result<()> {
     let lines: Vec<_> = text.lines().map(escaped).collect();
     to_stdout(|out| writeln!(out, "{}", lines.join("\n")))
+}
+
+/// Writes text to stdout as it is: whoever made it has escaped what could move the cursor.
+///
+/// # Errors
+/// If stdout cannot be written; a reader that went away is no error.
+pub fn say_safe(text: &str) -> anyhow::Result<()> {
+    to_stdout(|out| out.write_all(text.as_bytes()))
+}
+
+/// Writes one JSON document to stdout, as it is made: a large node's report has a hundred megabytes.
+///
+/// # Errors
+/// If stdout cannot be written; a reader that went away is no error.
+pub fn say_json(document: &impl Serialize) -> anyhow::Result<()> {
+    to_stdout(|out| {
+        serde_json::to_writer_pretty(&mut *out, document)?;
+        writeln!(out)
+    })
 }
 
 /// A reader that went away is no error.

@@ -5,13 +5,14 @@ use std::io::IsTerminal;
 use nodemend_evidence::{Outcome, Plan, Report};
 use nodemend_hostfs::{StateDir, vantage};
 
-use crate::exit::Exit;
+use crate::ask::agreed;
+use crate::exit::{Exit, UsageError};
 use crate::flags::{Flags, Output};
+use crate::progress;
 use crate::recording::Recording;
 use crate::render::{Document, Paint, print, render};
 use crate::repair::{Repair, Working};
 use crate::signals::Signals;
-use crate::{ask, progress};
 
 /// Runs a tool from its flags to its exit code. Prints the report to stdout and all else to stderr.
 pub fn run<R: Repair>(repair: &mut R, flags: &Flags) -> Exit {
@@ -51,18 +52,6 @@ pub fn fail(error: &anyhow::Error) -> Exit {
         _ => Exit::Error,
     }
 }
-
-/// The command line asks for something that cannot be.
-#[derive(Debug)]
-struct UsageError(String);
-
-impl std::fmt::Display for UsageError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
 
 struct Run<'a, R: Repair> {
     repair: &'a mut R,
@@ -165,7 +154,7 @@ impl<'a, R: Repair> Run<'a, R> {
         if let Some(danger) = self.repair.dangerous() {
             question = format!("{danger}\n{question}");
         }
-        ask::agreed(&question, self.flags.yes, needed).map_err(|error| UsageError(error.to_string()).into())
+        agreed(&question, self.flags.yes, needed)
     }
 
     fn mend(
@@ -245,7 +234,8 @@ impl<'a, R: Repair> Run<'a, R> {
     }
 }
 
-fn remark(text: &str) {
+/// Writes to stderr, as it is.
+pub fn remark(text: &str) {
     #[expect(clippy::print_stderr, reason = "this crate is the one that speaks")]
     {
         eprint!("{text}");

@@ -8,14 +8,17 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether, and by which signal, the run was asked to end.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Signals {
+pub struct Signals {
     stop: Arc<AtomicBool>,
     number: Arc<AtomicUsize>,
 }
 
 impl Signals {
     /// Starts to listen to SIGINT, SIGTERM and SIGHUP.
-    pub(crate) fn listen() -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn listen() -> std::io::Result<Self> {
         let signals = Self::default();
         for (signal, number) in [(SIGINT, 2), (SIGTERM, 15), (SIGHUP, 1)] {
             signal_hook::flag::register_usize(signal, Arc::clone(&signals.number), number)?;
@@ -25,19 +28,19 @@ impl Signals {
     }
 
     /// Set once a signal has come.
-    pub(crate) fn stop(&self) -> &AtomicBool {
+    pub fn stop(&self) -> &AtomicBool {
         &self.stop
     }
 
     /// The signal that came.
-    pub(crate) fn received(&self) -> Option<u8> {
+    pub fn received(&self) -> Option<u8> {
         u8::try_from(self.number.load(Ordering::Relaxed))
             .ok()
             .filter(|number| *number > 0)
     }
 
     /// Waits, but not longer than until a signal comes.
-    pub(crate) fn wait(&self, time: Duration) {
+    pub fn wait(&self, time: Duration) {
         let until = Instant::now() + time;
         while !self.stop.load(Ordering::Relaxed) {
             let left = until.saturating_duration_since(Instant::now());

@@ -2,6 +2,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
+    clippy::use_debug,
     reason = "an example speaks to its reader"
 )]
 

@@ -44,6 +44,7 @@ mod tally;
 mod tree;
 mod worker;
 
+pub use aside::{Aside, Found, Lookalike, find, set_aside};
 pub use error::Error;
 pub use observer::{Observer, Pace, Progress};
 pub use options::{Options, Urgency};

@@ -50,6 +50,8 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// For workers: there may be something to do.
     work: Condvar,
+    /// For workers that are not wanted now.
+    spare: Condvar,
     /// For the caller's thread: all is done.
     over: Condvar,
 }
@@ -67,6 +69,7 @@ impl Queue {
                 closed: false,
             }),
             work: Condvar::new(),
+            spare: Condvar::new(),
             over: Condvar::new(),
         }
     }
@@ -90,14 +93,12 @@ impl Queue {
         if let Some(lane) = state.lanes.get_mut(lane) {
             lane.stack.push(entry);
         }
-        let idle = state.idle;
+        let idle = state.idle > 0;
         drop(state);
         match (idle, many) {
-            (0, _) => {}
-            (_, true) => self.work.notify_all(),
-            // One that may not work yet could swallow the only call.
-            (1, false) => self.work.notify_one(),
-            (_, false) => self.work.notify_all(),
+            (true, true) => self.work.notify_all(),
+            (true, false) => self.work.notify_one(),
+            (false, _) => {}
         }
     }
 
@@ -109,17 +110,18 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            if worker < state.wanted {
-                if let Some((lane, task)) = state.pop(last) {
-                    state.working += 1;
-                    return Some((Turn { queue: self, lane }, task));
-                }
-                if state.working == 0 {
-                    state.closed = true;
-                    self.work.notify_all();
-                    self.over.notify_all();
-                    return None;
-                }
+            if worker >= state.wanted {
+                state = self.spare.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if let Some((lane, task)) = state.pop(last) {
+                state.working += 1;
+                return Some((Turn { queue: self, lane }, task));
+            }
+            if state.working == 0 {
+                drop(state);
+                self.close();
+                return None;
             }
             state.idle += 1;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -150,12 +152,14 @@ impl Queue {
     pub(crate) fn want(&self, wanted: usize) {
         self.state().wanted = wanted;
         self.work.notify_all();
+        self.spare.notify_all();
     }
 
     /// Ends the run.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.work.notify_all();
+        self.spare.notify_all();
         self.over.notify_all();
     }
 
@@ -216,5 +220,71 @@ impl Lane {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    fn dir() -> Arc<Dir> {
+        let fd = OwnedFd::from(File::open("/").unwrap());
+        Arc::new(Dir::new(None, Box::from(c"dir"), fd, 0))
+    }
+
+    fn children(names: &[&CStr]) -> Names {
+        let mut children = Names::default();
+        for name in names {
+            children.push(name);
+        }
+        children
+    }
+
+    fn entered(task: Option<(Turn<'_>, Task)>) -> Option<Box<CStr>> {
+        match task? {
+            (_, Task::Enter(_, name, _)) => Some(name),
+            (_, Task::List(_) | Task::Unlink(..)) => None,
+        }
+    }
+
+    #[test]
+    fn the_last_one_in_is_the_first_one_out() {
+        let (queue, dir) = (Queue::new(1, 1), dir());
+        queue.push_children(0, Arc::clone(&dir), children(&[c"a", c"b"]));
+        queue.push_children(0, dir, children(&[c"c"]));
+        let order: Vec<_> = std::iter::from_fn(|| entered(queue.take(0, 0))).collect();
+        assert_eq!(order, [c"c", c"b", c"a"].map(Box::from));
+    }
+
+    #[test]
+    fn a_narrow_lane_is_for_one_worker_at_a_time() {
+        let (queue, dir) = (Queue::new(2, 2), dir());
+        queue.push_children(0, Arc::clone(&dir), children(&[c"a", c"b"]));
+        queue.push_children(1, dir, children(&[c"c"]));
+        let first = queue.take(0, 0);
+        let second = queue.take(1, 0);
+        assert_eq!(
+            second.as_ref().map(|(turn, _)| turn.lane),
+            Some(1),
+            "lane 0 is taken"
+        );
+        drop((first, second));
+        assert_eq!(entered(queue.take(1, 0)).as_deref(), Some(c"a"));
+    }
+
+    #[test]
+    fn all_is_done_when_the_last_worker_finds_nothing() {
+        let queue = Queue::new(1, 1);
+        queue.push(0, Task::List(dir()));
+        let turn = queue.take(0, 0);
+        assert!(!queue.wait(Duration::ZERO), "somebody works");
+        drop(turn);
+        assert!(queue.take(0, 0).is_none());
+        assert!(queue.wait(Duration::ZERO));
     }
 }

@@ -270,7 +270,11 @@ impl Crew<'_> {
                 self.own.directory();
                 Root::Gone
             }
-            Err(Errno::NOENT) => Root::Gone,
+            Err(Errno::NOENT) if is_gone(tree) => Root::Gone,
+            Err(Errno::NOENT) => {
+                self.record(tree, Step::Rmdir, None, Reason::Moved);
+                Root::Stays
+            }
             Err(Errno::NOTEMPTY | Errno::EXIST) if !last => Root::NotEmpty,
             Err(error) => {
                 self.left(tree, Step::Rmdir, error);
@@ -341,6 +345,11 @@ fn hire<'scope>(
         .name("rmtree".to_owned())
         .spawn_scoped(scope, work)
         .is_ok()
+}
+
+/// Whether somebody else has removed it, and not only moved it away.
+fn is_gone(tree: &Tree) -> bool {
+    rustix::fs::fstat(tree.dir()).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
 /// The root, to be read from its beginning.
