@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
@@ -85,6 +86,7 @@ impl<'a> Images<'a> {
         let master = self.master.as_ref().ok_or("no image")?;
         let mut volume = Volume {
             at: PathBuf::new(),
+            image: PathBuf::new(),
             device: PathBuf::new(),
             listing: master.listing.clone(),
             lanes: master.lanes,
@@ -115,6 +117,7 @@ impl<'a> Images<'a> {
             }
         };
         volume.at = self.ground.mounted(&image, &[])?;
+        volume.image = image;
         volume.device = device_of(&volume.at)?;
         if case.medium != Medium::Ram {
             // So that each request goes to the disk, and several at once do.
@@ -218,6 +221,7 @@ impl<'a> Images<'a> {
 /// A restored file system. Unmounted with this value.
 pub(crate) struct Volume {
     at: PathBuf,
+    image: PathBuf,
     /// Its loop device.
     pub(crate) device: PathBuf,
     /// The listing of its tree, made beforehand.
@@ -257,8 +261,19 @@ impl Volume {
     pub(crate) fn reads(&self) -> Result<u64> {
         let name = self.device.file_name().ok_or("a device without a name")?;
         let stat = fs::read_to_string(Path::new("/sys/block").join(name).join("stat"))?;
-        let reads = stat.split_whitespace().next().ok_or("a device without statistics")?;
+        let reads = stat
+            .split_whitespace()
+            .next()
+            .ok_or("a device without statistics")?;
         Ok(reads.parse()?)
+    }
+
+    fn is_attached(&self) -> bool {
+        let Some(name) = self.device.file_name() else {
+            return false;
+        };
+        let file = Path::new("/sys/block").join(name).join("loop/backing_file");
+        fs::read_to_string(file).is_ok_and(|file| Path::new(file.trim()) == self.image)
     }
 
     /// How many entries of the tree are left; its root alone is none, as some tools can only empty it.
@@ -276,6 +291,12 @@ impl Drop for Volume {
     fn drop(&mut self) {
         if umount2(&self.at, MntFlags::empty()).is_err() {
             let _not_mounted = umount2(&self.at, MntFlags::MNT_DETACH);
+        }
+        // A contestant had a copy of the mount in its own namespace, which the kernel takes down a moment after its end. Until
+        // then the file must not be touched.
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.is_attached() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
         }
         drop(self.slow.take());
         if let Some(file) = &self.in_memory {
