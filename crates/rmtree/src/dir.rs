@@ -15,8 +15,8 @@ pub(crate) struct Dir {
     /// None for the root.
     pub(crate) parent: Option<Arc<Dir>>,
     pub(crate) name: Box<CStr>,
-    /// The queue on which its entries are removed.
-    pub(crate) lane: usize,
+    /// The lane in which its entries are removed, if there are lanes.
+    pub(crate) lane: Option<usize>,
     /// How often it was found not empty before.
     pub(crate) attempt: u32,
     /// Tasks and child directories that are not done.
@@ -39,7 +39,7 @@ pub(crate) struct Held {
 
 impl Dir {
     /// With one task pending: its listing.
-    pub(crate) fn new(parent: Option<Arc<Dir>>, name: Box<CStr>, fd: OwnedFd, lane: usize) -> Self {
+    pub(crate) fn new(parent: Option<Arc<Dir>>, name: Box<CStr>, fd: OwnedFd, lane: Option<usize>) -> Self {
         let held = Held {
             fd: Some(Arc::new(fd)),
             id: None,

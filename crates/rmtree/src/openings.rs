@@ -44,6 +44,11 @@ impl Openings {
         self.most / (2 * NEAR)
     }
 
+    /// How many directories may be read ahead of their removal: it is worth it, but not without end.
+    pub(crate) fn ahead(&self) -> usize {
+        (self.most / 4).min(64)
+    }
+
     /// Whether it is time to close some.
     pub(crate) fn crowded(&self) -> bool {
         self.open.load(Ordering::Relaxed) > self.most * 3 / 4

@@ -56,14 +56,14 @@ pub struct Policy {
     /// Whether the entries of one directory may be removed by several threads. On ext4 the eviction of an inode runs outside
     /// the directory's lock; on XFS two threads in one allocation group only wait for each other.
     pub split: bool,
-    /// Queues that one thread at a time works on: the allocation groups of XFS, one elsewhere.
+    /// Whether the entries of a directory are removed in a lane for one thread at a time.
     pub lanes: Lanes,
 }
 
-/// The queues of a run.
+/// The lanes of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lanes {
-    /// One, for any number of threads.
+    /// None: any thread removes anything.
     One,
     /// One for each allocation group of XFS, each for one thread at a time.
     Groups {
@@ -111,9 +111,10 @@ impl Policy {
             (FileSystem::Ext, _) => one(cores, waiting, true),
             // Every change takes locks of the same trees: a second thread only waits for the first.
             (FileSystem::Btrfs, _) => one(1, 16, false),
+            // While they wait for the disk, those that have no lane read directories ahead.
             (FileSystem::Xfs, Some(Lanes::Groups { count, shift })) => Self {
                 warm: count.min(2 * cores),
-                cold: count.min(waiting),
+                cold: waiting,
                 split: false,
                 lanes: Lanes::Groups { count, shift },
             },
@@ -123,22 +124,22 @@ impl Policy {
 }
 
 impl Lanes {
-    /// How many there are.
+    /// How many there are for one worker at a time.
     pub(crate) fn count(self) -> usize {
         match self {
-            Self::One => 1,
-            Self::Groups { count, .. } => count.max(1),
+            Self::One => 0,
+            Self::Groups { count, .. } => count,
         }
     }
 
-    /// The lane of an inode.
-    pub(crate) fn of_inode(self, inode: u64) -> usize {
+    /// The lane of an inode, if there are lanes.
+    pub(crate) fn of_inode(self, inode: u64) -> Option<usize> {
         match self {
-            Self::One => 0,
+            Self::One => None,
             Self::Groups { count, shift } => {
                 let group = inode.checked_shr(shift).unwrap_or(0);
                 // A number from another group than there are is a file system's lie: any lane will do.
-                usize::try_from(group).unwrap_or(0) % count.max(1)
+                usize::try_from(group).unwrap_or(0).checked_rem(count)
             }
         }
     }
@@ -155,7 +156,7 @@ mod tests {
         let ext = of(FileSystem::Ext, None);
         assert_eq!((ext.warm, ext.cold, ext.split), (2, 16, true));
         let xfs = of(FileSystem::Xfs, groups);
-        assert_eq!((xfs.warm, xfs.cold, xfs.split), (4, 4, false));
+        assert_eq!((xfs.warm, xfs.cold, xfs.split), (4, 16, false));
         let btrfs = of(FileSystem::Btrfs, None);
         assert_eq!((btrfs.warm, btrfs.cold, btrfs.split), (1, 16, false));
         assert_eq!(of(FileSystem::Xfs, None).lanes, Lanes::One);
@@ -165,8 +166,8 @@ mod tests {
     #[test]
     fn an_inode_finds_its_group_and_a_false_number_still_a_lane() {
         let lanes = Lanes::Groups { count: 4, shift: 20 };
-        assert_eq!(lanes.of_inode(3 << 20 | 17), 3);
-        assert!(lanes.of_inode(u64::MAX) < 4);
-        assert_eq!(Lanes::One.of_inode(u64::MAX), 0);
+        assert_eq!(lanes.of_inode(3 << 20 | 17), Some(3));
+        assert!(lanes.of_inode(u64::MAX) < Some(4));
+        assert_eq!(Lanes::One.of_inode(u64::MAX), None);
     }
 }

@@ -12,8 +12,8 @@ use crate::names::Names;
 pub(crate) enum Task {
     /// Read a directory, from where the last reader stopped.
     List(Arc<Dir>),
-    /// Remove these entries, which are no directories.
-    Unlink(Arc<Dir>, Names),
+    /// Remove these entries, which are no directories, and give back so much room for names.
+    Unlink(Arc<Dir>, Names, usize),
     /// Enter this child and remove it.
     Enter(Arc<Dir>, Box<CStr>, u32),
 }
@@ -27,15 +27,19 @@ enum Entry {
 
 #[derive(Debug, Default)]
 struct Lane {
-    stack: Vec<Entry>,
-    workers: usize,
+    stack: Vec<Task>,
+    taken: bool,
 }
 
 #[derive(Debug)]
 struct State {
+    /// For any worker.
+    shared: Vec<Entry>,
+    /// Each for one worker at a time.
     lanes: Vec<Lane>,
-    /// How many workers each lane may have.
-    width: usize,
+    /// How many tasks wait in lanes, and how many may before nothing more is read: each has its directory open.
+    waiting: usize,
+    ahead: usize,
     /// How many workers there may be.
     wanted: usize,
     working: usize,
@@ -57,12 +61,14 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// With several lanes, each is for one worker at a time.
-    pub(crate) fn new(lanes: usize, wanted: usize) -> Self {
+    /// With so many lanes, in which entries of directories that have one are removed by one worker at a time.
+    pub(crate) fn new(lanes: usize, wanted: usize, ahead: usize) -> Self {
         Self {
             state: Mutex::new(State {
+                shared: Vec::new(),
                 lanes: std::iter::repeat_with(Lane::default).take(lanes).collect(),
-                width: if lanes > 1 { 1 } else { usize::MAX },
+                waiting: 0,
+                ahead,
                 wanted,
                 working: 0,
                 idle: 0,
@@ -78,33 +84,30 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn push(&self, lane: usize, task: Task) {
-        self.put(lane, Entry::One(task));
+    pub(crate) fn push(&self, task: Task) {
+        let mut state = self.state();
+        state.put(task);
+        let idle = state.idle > 0;
+        drop(state);
+        if idle {
+            self.work.notify_one();
+        }
     }
 
     /// Children of a directory that are to be entered.
-    pub(crate) fn push_children(&self, lane: usize, dir: Arc<Dir>, names: Names) {
-        self.put(lane, Entry::Children(dir, names));
-    }
-
-    fn put(&self, lane: usize, entry: Entry) {
+    pub(crate) fn push_children(&self, dir: Arc<Dir>, names: Names) {
         let mut state = self.state();
-        let many = matches!(&entry, Entry::Children(_, names) if names.len() > 1);
-        if let Some(lane) = state.lanes.get_mut(lane) {
-            lane.stack.push(entry);
-        }
+        state.shared.push(Entry::Children(dir, names));
         let idle = state.idle > 0;
         drop(state);
-        match (idle, many) {
-            (true, true) => self.work.notify_all(),
-            (true, false) => self.work.notify_one(),
-            (false, _) => {}
+        if idle {
+            self.work.notify_all();
         }
     }
 
-    /// The next piece of work for a worker, and its lane: the one that it worked on, if there is something. None when all is
-    /// done or the run has ended.
-    pub(crate) fn take(&self, worker: usize, last: usize) -> Option<(Turn<'_>, Task)> {
+    /// The next piece of work for a worker; of the lane that it worked in, if there is something. None when all is done or
+    /// the run has ended.
+    pub(crate) fn take(&self, worker: usize, last: Option<usize>) -> Option<(Turn<'_>, Task)> {
         let mut state = self.state();
         loop {
             if state.closed {
@@ -134,17 +137,17 @@ impl Queue {
         self.state().closed = false;
     }
 
-    fn release(&self, lane: usize) {
+    fn release(&self, lane: Option<usize>) {
         let mut state = self.state();
         state.working -= 1;
-        if let Some(lane) = state.lanes.get_mut(lane) {
-            lane.workers -= 1;
+        if let Some(lane) = lane.and_then(|lane| state.lanes.get_mut(lane)) {
+            lane.taken = false;
         }
-        // A narrow lane is free for another, or this was the last piece and all must see that.
-        let wake = state.idle > 0 && (state.width == 1 || state.working == 0);
+        // The lane is free for another, or this was the last piece and somebody must see that.
+        let wake = state.idle > 0 && (lane.is_some() || state.working == 0);
         drop(state);
         if wake {
-            self.work.notify_all();
+            self.work.notify_one();
         }
     }
 
@@ -181,7 +184,7 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Turn<'q> {
     queue: &'q Queue,
-    pub(crate) lane: usize,
+    pub(crate) lane: Option<usize>,
 }
 
 impl Drop for Turn<'_> {
@@ -191,30 +194,51 @@ impl Drop for Turn<'_> {
 }
 
 impl State {
-    fn pop(&mut self, last: usize) -> Option<(usize, Task)> {
-        let count = self.lanes.len();
-        let width = self.width;
-        (0..count).map(|step| (last + step) % count).find_map(|index| {
-            let lane = self.lanes.get_mut(index).filter(|lane| lane.workers < width)?;
-            let task = lane.pop()?;
-            lane.workers += 1;
-            Some((index, task))
-        })
+    fn put(&mut self, task: Task) {
+        let lane = match &task {
+            Task::Unlink(dir, ..) => dir.lane,
+            Task::List(_) | Task::Enter(..) => None,
+        };
+        match lane.and_then(|lane| self.lanes.get_mut(lane)) {
+            Some(lane) => {
+                lane.stack.push(task);
+                self.waiting += 1;
+            }
+            None => self.shared.push(Entry::One(task)),
+        }
     }
-}
 
-impl Lane {
-    fn pop(&mut self) -> Option<Task> {
+    /// What waits in a free lane goes first: directories are open for it.
+    fn pop(&mut self, last: Option<usize>) -> Option<(Option<usize>, Task)> {
+        let count = self.lanes.len();
+        let first = last.unwrap_or(0);
+        for index in (0..count).map(|step| (first + step) % count) {
+            let Some(lane) = self.lanes.get_mut(index).filter(|lane| !lane.taken) else {
+                continue;
+            };
+            if let Some(task) = lane.stack.pop() {
+                lane.taken = true;
+                self.waiting -= 1;
+                return Some((Some(index), task));
+            }
+        }
+        if self.waiting >= self.ahead {
+            return None;
+        }
+        Some((None, self.pop_shared()?))
+    }
+
+    fn pop_shared(&mut self) -> Option<Task> {
         loop {
-            match self.stack.last_mut()? {
+            match self.shared.last_mut()? {
                 Entry::Children(dir, names) => {
                     if let Some(name) = names.pop() {
                         return Some(Task::Enter(Arc::clone(dir), name, 0));
                     }
-                    self.stack.pop();
+                    self.shared.pop();
                 }
                 Entry::One(_) => {
-                    if let Some(Entry::One(task)) = self.stack.pop() {
+                    if let Some(Entry::One(task)) = self.shared.pop() {
                         return Some(task);
                     }
                 }
@@ -232,9 +256,9 @@ mod tests {
 
     use super::*;
 
-    fn dir() -> Arc<Dir> {
+    fn dir(lane: Option<usize>) -> Arc<Dir> {
         let fd = OwnedFd::from(File::open("/").unwrap());
-        Arc::new(Dir::new(None, Box::from(c"dir"), fd, 0))
+        Arc::new(Dir::new(None, Box::from(c"dir"), fd, lane))
     }
 
     fn children(names: &[&CStr]) -> Names {
@@ -254,37 +278,55 @@ mod tests {
 
     #[test]
     fn the_last_one_in_is_the_first_one_out() {
-        let (queue, dir) = (Queue::new(1, 1), dir());
-        queue.push_children(0, Arc::clone(&dir), children(&[c"a", c"b"]));
-        queue.push_children(0, dir, children(&[c"c"]));
-        let order: Vec<_> = std::iter::from_fn(|| entered(queue.take(0, 0))).collect();
+        let (queue, dir) = (Queue::new(0, 1, 64), dir(None));
+        queue.push_children(Arc::clone(&dir), children(&[c"a", c"b"]));
+        queue.push_children(dir, children(&[c"c"]));
+        let order: Vec<_> = std::iter::from_fn(|| entered(queue.take(0, None))).collect();
         assert_eq!(order, [c"c", c"b", c"a"].map(Box::from));
     }
 
     #[test]
-    fn a_narrow_lane_is_for_one_worker_at_a_time() {
-        let (queue, dir) = (Queue::new(2, 2), dir());
-        queue.push_children(0, Arc::clone(&dir), children(&[c"a", c"b"]));
-        queue.push_children(1, dir, children(&[c"c"]));
-        let first = queue.take(0, 0);
-        let second = queue.take(1, 0);
+    fn a_lane_is_for_one_worker_at_a_time_and_others_read_ahead() {
+        let (queue, dir) = (Queue::new(2, 2, 64), dir(Some(1)));
+        for _ in 0..2 {
+            queue.push(Task::Unlink(Arc::clone(&dir), Names::default(), 0));
+        }
+        queue.push_children(dir, children(&[c"ahead"]));
+        let first = queue.take(0, None);
+        assert_eq!(first.as_ref().map(|(turn, _)| turn.lane), Some(Some(1)));
+        assert_eq!(entered(queue.take(1, None)).as_deref(), Some(c"ahead"));
+        drop(first);
+        let next = queue.take(1, None);
         assert_eq!(
-            second.as_ref().map(|(turn, _)| turn.lane),
-            Some(1),
-            "lane 0 is taken"
+            next.as_ref().map(|(turn, _)| turn.lane),
+            Some(Some(1)),
+            "the lane is free again"
         );
-        drop((first, second));
-        assert_eq!(entered(queue.take(1, 0)).as_deref(), Some(c"a"));
+    }
+
+    #[test]
+    fn reading_ahead_has_an_end() {
+        let (queue, dir) = (Queue::new(1, 2, 64), dir(Some(0)));
+        for _ in 0..=64 {
+            queue.push(Task::Unlink(Arc::clone(&dir), Names::default(), 0));
+        }
+        queue.push_children(Arc::clone(&dir), children(&[c"ahead"]));
+        let turn = queue.take(0, None);
+        assert!(queue.state().pop(None).is_none(), "64 wait already");
+        drop(turn);
+        drop(queue.take(0, None));
+        let _turn = queue.take(0, None);
+        assert!(matches!(queue.state().pop(None), Some((None, Task::Enter(..)))));
     }
 
     #[test]
     fn all_is_done_when_the_last_worker_finds_nothing() {
-        let queue = Queue::new(1, 1);
-        queue.push(0, Task::List(dir()));
-        let turn = queue.take(0, 0);
+        let queue = Queue::new(0, 1, 64);
+        queue.push(Task::List(dir(None)));
+        let turn = queue.take(0, None);
         assert!(!queue.wait(Duration::ZERO), "somebody works");
         drop(turn);
-        assert!(queue.take(0, 0).is_none());
+        assert!(queue.take(0, None).is_none());
         assert!(queue.wait(Duration::ZERO));
     }
 }

@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::observer::{Observer, Pace, Progress};
 use crate::openings::Openings;
 use crate::options::Options;
-use crate::policy::{FileSystem, Policy};
+use crate::policy::{FileSystem, Lanes, Policy};
 use crate::problems::{Problems, reason};
 use crate::queue::{Queue, Task};
 use crate::report::{End, Reason, Removed, Report, Step};
@@ -40,13 +40,14 @@ pub fn remove(tree: Tree, options: &Options, observer: &mut dyn Observer) -> Rep
         .map_or(usize::MAX, usize::from)
         .min(openings.threads());
     let policy = tree.policy().at_most(most);
+    let queue = Queue::new(policy.lanes.count(), policy.warm, openings.ahead());
     let run = Run {
         root: tree.path(),
         options,
         policy,
         btrfs: tree.file_system() == FileSystem::Btrfs,
         openings,
-        queue: Queue::new(policy.lanes.count(), policy.warm),
+        queue,
         problems: Problems::new(options.problems),
         gate: Gate::default(),
         room: AtomicUsize::new(WIDE_BATCHES),
@@ -112,7 +113,7 @@ impl Crew<'_> {
         }
         for attempt in 0..=self.run.options.rescans {
             let before = self.removed();
-            let stays = match root_dir(tree) {
+            let stays = match root_dir(tree, self.run.policy.lanes) {
                 Ok(root) => self.pass(root, observer),
                 Err(error) => return self.left(tree, Step::List, error),
             };
@@ -190,7 +191,7 @@ impl Crew<'_> {
     fn pass(&mut self, root: Dir, observer: &mut dyn Observer) -> bool {
         let root = Arc::new(root);
         self.run.queue.reopen();
-        self.run.queue.push(0, Task::List(Arc::clone(&root)));
+        self.run.queue.push(Task::List(Arc::clone(&root)));
         let run = self.run;
         let mut vacant = self.tallies.iter().enumerate();
         std::thread::scope(|scope| {
@@ -353,16 +354,16 @@ fn is_gone(tree: &Tree) -> bool {
 }
 
 /// The root, to be read from its beginning.
-fn root_dir(tree: &Tree) -> Result<Dir, Errno> {
+fn root_dir(tree: &Tree, lanes: Lanes) -> Result<Dir, Errno> {
     let fd: OwnedFd = rustix::io::fcntl_dupfd_cloexec(tree.dir(), 0)?;
     rustix::fs::seek(&fd, SeekFrom::Start(0))?;
-    Ok(Dir::new(None, Box::from(tree.c_name()), fd, 0))
+    let lane = lanes.of_inode(tree.id().ino);
+    Ok(Dir::new(None, Box::from(tree.c_name()), fd, lane))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Lanes;
 
     #[test]
     fn threads_come_while_others_wait_for_the_disk_and_go_again() {

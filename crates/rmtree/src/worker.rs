@@ -15,7 +15,7 @@ use crate::gate::Gate;
 use crate::names::{Files, Names};
 use crate::openings::Openings;
 use crate::options::{Options, Urgency};
-use crate::policy::Policy;
+use crate::policy::{Lanes, Policy};
 use crate::problems::{Problems, read_only, reason};
 use crate::queue::{Queue, Task};
 use crate::report::{Reason, Step};
@@ -56,6 +56,15 @@ pub(crate) struct Run<'a> {
     pub(crate) split: AtomicBool,
 }
 
+impl Run<'_> {
+    /// Room for so many bytes of names more. False if there is none.
+    fn lend(&self, bytes: usize) -> bool {
+        let take = |room: usize| room.checked_sub(bytes);
+        let lent = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        lent.is_ok()
+    }
+}
+
 /// One of the threads.
 pub(crate) struct Worker<'a> {
     run: &'a Run<'a>,
@@ -87,14 +96,14 @@ impl<'a> Worker<'a> {
 
     /// Works until all is done, or the run is ended.
     pub(crate) fn work(mut self, index: usize) {
-        let mut lane = index;
+        let mut lane = None;
         while let Some((turn, task)) = self.run.queue.take(index, lane) {
-            lane = turn.lane;
+            lane = turn.lane.or(lane);
             self.meter.resume();
             match task {
                 Task::List(dir) => self.list(dir),
-                Task::Unlink(dir, names) => self.unlink_portion(dir, &names),
-                Task::Enter(parent, name, attempt) => self.enter(parent, name, attempt, lane),
+                Task::Unlink(dir, names, room) => self.unlink_portion(dir, &names, room),
+                Task::Enter(parent, name, attempt) => self.enter(parent, name, attempt),
             }
             self.note();
         }
@@ -105,7 +114,7 @@ impl<'a> Worker<'a> {
         self.meter.note(self.tally);
     }
 
-    fn enter(&mut self, parent: Arc<Dir>, name: Box<CStr>, attempt: u32, lane: usize) {
+    fn enter(&mut self, parent: Arc<Dir>, name: Box<CStr>, attempt: u32) {
         if !self.run.gate.passed() {
             return;
         }
@@ -116,12 +125,16 @@ impl<'a> Worker<'a> {
                 return self.done(parent);
             }
         };
-        let subvolume =
-            self.run.btrfs && rustix::fs::fstat(&child).is_ok_and(|stat| subvolume::is_root(&stat));
+        let lanes = self.run.policy.lanes;
+        // Not asked where nobody needs it.
+        let stat = (self.run.btrfs || lanes != Lanes::One).then(|| rustix::fs::fstat(&child));
+        let stat = stat.and_then(Result::ok);
+        let subvolume = self.run.btrfs && stat.as_ref().is_some_and(subvolume::is_root);
         if subvolume && !self.destroy(&parent, &name, child.as_fd()) {
             self.run.openings.forget(child);
             return self.done(parent);
         }
+        let lane = stat.and_then(|stat| lanes.of_inode(stat.st_ino));
         let mut dir = Dir::new(Some(parent), name, child, lane);
         dir.attempt = attempt;
         self.list(Arc::new(dir));
@@ -150,7 +163,7 @@ impl<'a> Worker<'a> {
     fn list(&mut self, dir: Arc<Dir>) {
         match self.run.openings.of(&dir) {
             Ok(fd) => {
-                let mut children = Children::default();
+                let mut children = Names::default();
                 loop {
                     match self.list_batch(&dir, fd.as_fd(), &mut children) {
                         Listed::On => {}
@@ -165,11 +178,9 @@ impl<'a> Worker<'a> {
     }
 
     /// One batch of a directory. What is left of it goes on with this call's children, or is put on the queue.
-    fn list_batch(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, children: &mut Children) -> Listed {
-        let mut files = Files::default();
-        // Held until the files are gone, or in portions on the queue.
-        let mut lent = Room::of(&self.run.room);
-        let read = self.read(fd, &mut files, children, &mut lent);
+    fn list_batch(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, children: &mut Names) -> Listed {
+        let mut batch = Batch::default();
+        let read = self.read(fd, &mut batch, children);
         // A directory that somebody else has removed has no entries: it says NOENT.
         if let Err(error) = read
             && error != Errno::NOENT
@@ -180,76 +191,79 @@ impl<'a> Worker<'a> {
         if over {
             self.run.openings.listed(dir);
         }
-        let wide = files.len() > WIDE;
+        let wide = batch.files.len() > WIDE;
         if wide {
-            files.sort();
+            batch.files.sort();
         }
         let split = wide && self.run.split.load(Ordering::Relaxed);
+        let hand_over = split || (dir.lane.is_some() && batch.files.len() > 0);
         // With many directories open, this one must come to its end, so that it may be closed.
-        let later = !over && !self.run.openings.crowded() && (split || !children.is_empty());
+        let later = !over && !self.run.openings.crowded() && (hand_over || children.len() > 0);
         if later {
             dir.expect(1);
-            self.run.queue.push(dir.lane, Task::List(Arc::clone(dir)));
+            self.run.queue.push(Task::List(Arc::clone(dir)));
         }
         if over || later {
             self.push_children(dir, std::mem::take(children));
         }
-        if split && (over || later) {
-            self.push_portions(dir, &files);
-        } else if !files.iter().all(|name| self.passed_and_unlinked(dir, fd, name)) {
-            return Listed::Ended;
+        if hand_over && (over || later) {
+            self.push_portions(dir, &batch, if split { PORTION } else { usize::MAX });
+        } else {
+            let files = &batch.files;
+            if !files.iter().all(|name| self.passed_and_unlinked(dir, fd, name)) {
+                return Listed::Ended;
+            }
+            self.give_back(batch.room);
         }
         if over || later { Listed::Over } else { Listed::On }
     }
 
     /// Reads until the end, or until enough is known.
-    fn read(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        files: &mut Files,
-        children: &mut Children,
-        lent: &mut Room<'_>,
-    ) -> Result<More, Errno> {
+    fn read(&mut self, fd: BorrowedFd<'_>, batch: &mut Batch, children: &mut Names) -> Result<More, Errno> {
         let mut entries = RawDir::new(fd, &mut self.buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
             match (entry.file_name(), entry.file_type()) {
                 (name, _) if name == c"." || name == c".." => {}
-                (name, FileType::Directory) => {
-                    children.push(self.run.policy.lanes.of_inode(entry.ino()), name)
-                }
+                (name, FileType::Directory) => children.push(name),
                 // If it is a directory, unlink says so.
-                (name, _) => files.push(entry.ino(), name),
+                (name, _) => batch.files.push(entry.ino(), name),
             }
             if !entries.is_buffer_empty() {
                 continue;
             }
-            let known = files.size() + children.size();
-            if !self.run.gate.passed() || (known >= BATCH + lent.bytes && !lent.more(known - lent.bytes)) {
+            let known = batch.files.size() + children.size();
+            let more = known.saturating_sub(BATCH + batch.room);
+            if !self.run.gate.passed() || (more > 0 && !self.run.lend(more)) {
                 return Ok(More(true));
             }
+            batch.room += more;
         }
         Ok(More(false))
     }
 
-    fn push_children(&self, dir: &Arc<Dir>, children: Children) {
-        for (lane, names) in children.0 {
-            dir.expect(names.len());
-            self.run.queue.push_children(lane, Arc::clone(dir), names);
+    fn give_back(&self, room: usize) {
+        self.run.room.fetch_add(room, Ordering::Relaxed);
+    }
+
+    fn push_children(&self, dir: &Arc<Dir>, children: Names) {
+        if children.len() > 0 {
+            dir.expect(children.len());
+            self.run.queue.push_children(Arc::clone(dir), children);
         }
     }
 
-    /// The first portion on top.
-    fn push_portions(&self, dir: &Arc<Dir>, files: &Files) {
-        for portion in files.portions(PORTION).rev() {
+    /// The first portion on top; the one that is done last gives the room back.
+    fn push_portions(&self, dir: &Arc<Dir>, batch: &Batch, size: usize) {
+        let mut room = batch.room;
+        for portion in batch.files.portions(size).rev() {
             dir.expect(1);
-            self.run
-                .queue
-                .push(dir.lane, Task::Unlink(Arc::clone(dir), portion));
+            let task = Task::Unlink(Arc::clone(dir), portion, std::mem::take(&mut room));
+            self.run.queue.push(task);
         }
     }
 
-    fn unlink_portion(&mut self, dir: Arc<Dir>, names: &Names) {
+    fn unlink_portion(&mut self, dir: Arc<Dir>, names: &Names, room: usize) {
         match self.run.openings.of(&dir) {
             Ok(fd) => {
                 if !names
@@ -261,6 +275,7 @@ impl<'a> Worker<'a> {
             }
             Err(error) => self.problem_at(Step::Open, error, &dir, None),
         }
+        self.give_back(room);
         self.done(dir);
     }
 
@@ -285,7 +300,7 @@ impl<'a> Worker<'a> {
             Err(Errno::ISDIR) if attempt <= self.run.options.rescans => {
                 dir.expect(1);
                 let task = Task::Enter(Arc::clone(dir), Box::from(name), attempt);
-                self.run.queue.push(dir.lane, task);
+                self.run.queue.push(task);
             }
             Err(Errno::ISDIR) => self.problem(Step::Open, Errno::NOTEMPTY, dir, fd, name),
             Err(error) => self.problem(Step::Unlink, error, dir, fd, name),
@@ -331,7 +346,7 @@ impl<'a> Worker<'a> {
             self.run.openings.close(&dir);
             if again {
                 let task = Task::Enter(parent, dir.name.clone(), dir.attempt + 1);
-                return self.run.queue.push(dir.lane, task);
+                return self.run.queue.push(task);
             }
             if stays {
                 parent.keep();
@@ -430,56 +445,10 @@ enum Listed {
     Ended,
 }
 
-/// Room for names, lent from that of the run, and given back at the end.
-struct Room<'a> {
-    room: &'a AtomicUsize,
-    bytes: usize,
-}
-
-impl<'a> Room<'a> {
-    fn of(room: &'a AtomicUsize) -> Self {
-        Self { room, bytes: 0 }
-    }
-
-    /// Room for so many bytes more. False if there is none.
-    fn more(&mut self, bytes: usize) -> bool {
-        let take = |room: usize| room.checked_sub(bytes);
-        let lent = self
-            .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok();
-        self.bytes += if lent { bytes } else { 0 };
-        lent
-    }
-}
-
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        self.room.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// The children of a directory, by the lane that they belong to.
+/// What is known of a directory at once.
 #[derive(Default)]
-struct Children(Vec<(usize, Names)>);
-
-impl Children {
-    fn push(&mut self, lane: usize, name: &CStr) {
-        match self.0.iter_mut().find(|(known, _)| *known == lane) {
-            Some((_, names)) => names.push(name),
-            None => {
-                let mut names = Names::default();
-                names.push(name);
-                self.0.push((lane, names));
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size(&self) -> usize {
-        self.0.iter().map(|(_, names)| names.size()).sum()
-    }
+struct Batch {
+    files: Files,
+    /// The room that was lent for the names.
+    room: usize,
 }
