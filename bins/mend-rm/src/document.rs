@@ -189,7 +189,7 @@ pub struct PolicyFact {
     pub cold_threads: usize,
     /// Whether several threads work in one directory.
     pub splits_directories: bool,
-    /// Queues for one thread each: the allocation groups of XFS. 0 if there is one queue for all.
+    /// In so many lanes one thread at a time removes: the allocation groups of XFS, one on btrfs. 0 if all threads remove.
     pub lanes: usize,
 }
 

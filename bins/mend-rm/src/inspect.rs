@@ -180,7 +180,8 @@ fn plan_of(tree: &Tree, mount: Option<&Mount>) -> anyhow::Result<Plan> {
             cold_threads: policy.cold,
             splits_directories: policy.split,
             lanes: match policy.lanes {
-                Lanes::One => 0,
+                Lanes::None => 0,
+                Lanes::One => 1,
                 Lanes::Groups { count, .. } => count,
             },
         },

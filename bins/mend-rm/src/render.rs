@@ -250,8 +250,10 @@ fn policy(policy: &PolicyFact) -> String {
     if cold != warm {
         words += &format!(", {cold} while they wait for the disk");
     }
-    if lanes > 0 {
-        words += &format!("; one at a time in each of {lanes} allocation groups");
+    match lanes {
+        0 => {}
+        1 => words += "; one of them removes, the others read ahead",
+        _ => words += &format!("; one at a time removes in each of {lanes} allocation groups"),
     }
     words += if splits_directories {
         "; several in one directory"

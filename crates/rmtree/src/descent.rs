@@ -46,7 +46,7 @@ impl Descent {
         }
         MountId::ALL
             .into_iter()
-            .find_map(|source| Some(Self::Compared(source, source.of(home)?)))
+            .find_map(|source| Some(Self::Compared(source, source.of(home).ok()?)))
     }
 
     /// Opens the directory that a name stands for.
@@ -77,9 +77,11 @@ impl Descent {
             return Err(Errno::INVAL);
         };
         let opened = own_or_not(|flags| rustix::fs::openat(dir, name, flags, Mode::empty()))?;
-        match source.of(opened.as_fd()) {
-            Some(mount) if mount == home => Ok(opened),
-            _ => Err(Errno::XDEV),
+        // A look that failed for want of descriptors is no mount: the caller closes some and tries again.
+        if source.of(opened.as_fd())? == home {
+            Ok(opened)
+        } else {
+            Err(Errno::XDEV)
         }
     }
 }
@@ -118,36 +120,38 @@ fn own_or_not(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd
 
 /// The id of the mount on which an open file lies, from whatever tells it.
 pub(crate) fn mount_id(file: BorrowedFd<'_>) -> Option<u64> {
-    MountId::ALL.into_iter().find_map(|source| source.of(file))
+    MountId::ALL.into_iter().find_map(|source| source.of(file).ok())
 }
 
 impl MountId {
     const ALL: [Self; 3] = [Self::Statx, Self::Fdinfo, Self::Handle];
 
-    fn of(self, dir: BorrowedFd<'_>) -> Option<u64> {
+    fn of(self, dir: BorrowedFd<'_>) -> Result<u64, Errno> {
         match self {
             Self::Statx => {
-                let stat = rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+                let stat = rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
                 let has = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
-                has.then_some(stat.stx_mnt_id)
+                has.then_some(stat.stx_mnt_id).ok_or(Errno::NOSYS)
             }
             Self::Fdinfo => fdinfo(dir),
-            Self::Handle => sys::mount_id_by_handle(dir, c"").ok(),
+            Self::Handle => sys::mount_id_by_handle(dir, c"")
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOSYS)),
         }
     }
 }
 
 /// The `mnt_id` line of `/proc/self/fdinfo/FD`, if `/proc` is a procfs.
-fn fdinfo(dir: BorrowedFd<'_>) -> Option<u64> {
-    let proc = procfs().ok()?;
+fn fdinfo(dir: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let proc = procfs()?;
     let path = format!("self/fdinfo/{}", dir.as_raw_fd());
-    let info = rustix::fs::openat(&proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let info = rustix::fs::openat(&proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut buffer = [0; 512];
-    let length = rustix::io::read(&info, &mut buffer).ok()?;
-    std::str::from_utf8(&buffer[..length])
-        .ok()?
+    let length = rustix::io::read(&info, &mut buffer)?;
+    let text = std::str::from_utf8(&buffer[..length]).map_err(|_| Errno::NOSYS)?;
+    let id = text
         .lines()
-        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or(Errno::NOSYS)
 }
 
 /// The directory behind a descriptor, which may be an `O_PATH` one, opened for reading. `.` crosses nothing.

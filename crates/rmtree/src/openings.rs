@@ -60,16 +60,20 @@ impl Openings {
         if self.crowded() {
             self.thin_out(parent);
         }
-        let opened = match self.descent.down(dir.as_fd(), name) {
-            // Somebody else in this process has taken what was left.
-            Err(Errno::MFILE | Errno::NFILE) => {
-                self.thin_out(parent);
-                self.descent.down(dir.as_fd(), name)?
-            }
-            other => other?,
-        };
+        let opened = self.with_room(parent, || self.descent.down(dir.as_fd(), name))?;
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(opened)
+    }
+
+    /// Tries again with fewer directories open, if somebody else in this process has taken what was left.
+    fn with_room<T>(&self, dir: &Arc<Dir>, mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) => {
+                self.thin_out(dir);
+                open()
+            }
+            other => other,
+        }
     }
 
     /// The open directory. Opens it again if it was closed.

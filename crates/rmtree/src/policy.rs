@@ -64,6 +64,8 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lanes {
     /// None: any thread removes anything.
+    None,
+    /// One for all.
     One,
     /// One for each allocation group of XFS, each for one thread at a time.
     Groups {
@@ -101,24 +103,19 @@ impl Policy {
     /// Measured: see docs/benchmarks.md.
     fn for_system(system: FileSystem, groups: Option<Lanes>, cores: usize) -> Self {
         let waiting = (8 * cores).clamp(16, 64);
-        let one = |warm, cold, split| Self {
+        let policy = |warm, cold, split, lanes| Self {
             warm,
             cold,
             split,
-            lanes: Lanes::One,
+            lanes,
         };
         match (system, groups) {
-            (FileSystem::Ext, _) => one(cores, waiting, true),
-            // Every change takes locks of the same trees: a second thread only waits for the first.
-            (FileSystem::Btrfs, _) => one(1, 16, false),
-            // While they wait for the disk, those that have no lane read directories ahead.
-            (FileSystem::Xfs, Some(Lanes::Groups { count, shift })) => Self {
-                warm: count.min(2 * cores),
-                cold: waiting,
-                split: false,
-                lanes: Lanes::Groups { count, shift },
-            },
-            _ => one(cores, 16, false),
+            (FileSystem::Ext, _) => policy(cores, waiting, true, Lanes::None),
+            // Every change takes locks of the same trees: a second thread that removes only waits for the first. Those that
+            // have no lane read directories ahead while there is a disk to wait for; so on XFS.
+            (FileSystem::Btrfs, _) => policy(1, waiting, false, Lanes::One),
+            (FileSystem::Xfs, Some(lanes)) => policy(lanes.count().min(2 * cores), waiting, false, lanes),
+            _ => policy(cores, waiting, false, Lanes::None),
         }
     }
 }
@@ -127,7 +124,8 @@ impl Lanes {
     /// How many there are for one worker at a time.
     pub(crate) fn count(self) -> usize {
         match self {
-            Self::One => 0,
+            Self::None => 0,
+            Self::One => 1,
             Self::Groups { count, .. } => count,
         }
     }
@@ -135,7 +133,8 @@ impl Lanes {
     /// The lane of an inode, if there are lanes.
     pub(crate) fn of_inode(self, inode: u64) -> Option<usize> {
         match self {
-            Self::One => None,
+            Self::None => None,
+            Self::One => Some(0),
             Self::Groups { count, shift } => {
                 let group = inode.checked_shr(shift).unwrap_or(0);
                 // A number from another group than there are is a file system's lie: any lane will do.
@@ -159,7 +158,7 @@ mod tests {
         assert_eq!((xfs.warm, xfs.cold, xfs.split), (4, 16, false));
         let btrfs = of(FileSystem::Btrfs, None);
         assert_eq!((btrfs.warm, btrfs.cold, btrfs.split), (1, 16, false));
-        assert_eq!(of(FileSystem::Xfs, None).lanes, Lanes::One);
+        assert_eq!(of(FileSystem::Xfs, None).lanes, Lanes::None);
         assert_eq!(Policy::for_system(FileSystem::Ext, None, 96).cold, 64);
     }
 
@@ -168,6 +167,7 @@ mod tests {
         let lanes = Lanes::Groups { count: 4, shift: 20 };
         assert_eq!(lanes.of_inode(3 << 20 | 17), Some(3));
         assert!(lanes.of_inode(u64::MAX) < Some(4));
-        assert_eq!(Lanes::One.of_inode(u64::MAX), None);
+        assert_eq!(Lanes::None.of_inode(u64::MAX), None);
+        assert_eq!(Lanes::One.of_inode(u64::MAX), Some(0));
     }
 }

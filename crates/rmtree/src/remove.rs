@@ -371,7 +371,7 @@ mod tests {
             warm: 2,
             cold: 16,
             split: true,
-            lanes: Lanes::One,
+            lanes: Lanes::None,
         };
         let load = |busy, processor, reads| Load {
             busy,
