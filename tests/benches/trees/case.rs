@@ -36,6 +36,17 @@ pub(crate) enum Medium {
     Slow,
 }
 
+impl Medium {
+    /// Its word.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ram => "ram",
+            Self::Disk => "disk",
+            Self::Slow => "slow",
+        }
+    }
+}
+
 /// How many times faster than others ours is to be.
 #[derive(Clone, Copy, PartialEq, Default)]
 pub(crate) struct Target {
@@ -104,11 +115,7 @@ impl Case {
                 Caches::Warm => "warm",
                 Caches::Cold => "cold",
             },
-            match self.medium {
-                Medium::Ram => "ram",
-                Medium::Disk => "disk",
-                Medium::Slow => "slow",
-            },
+            self.medium.word(),
             self.shape.word(),
         ]
     }
@@ -136,8 +143,8 @@ pub(crate) fn format_word(format: Format) -> &'static str {
 /// What a person has asked for.
 pub(crate) struct Selection {
     pub(crate) cases: Vec<Case>,
-    /// Whether the cost to a writer beside is measured.
-    pub(crate) cost: bool,
+    /// The disk on which the cost to a writer beside is measured, if it is.
+    pub(crate) cost: Option<Medium>,
 }
 
 /// Words that are no case's.
@@ -146,7 +153,8 @@ const COST: &str = "cost";
 
 impl Selection {
     /// `ext4 cold slow` is each case that is all of it; `ext4 xfs cold` is cold ext4 and cold XFS. `all` is every case, and
-    /// no word at all each one that has a target, and the cost to others.
+    /// no word at all each one that has a target, and the cost to others. `cost` is that alone, on the machine's disk or, with
+    /// `slow` or `ram`, on one that others of the machine do not use.
     pub(crate) fn of(words: &[String]) -> Result<Self, String> {
         let known: Vec<&str> = CASES.iter().flat_map(Case::words).chain([ALL, COST]).collect();
         if let Some(word) = words.iter().find(|word| !known.contains(&word.as_str())) {
@@ -154,17 +162,25 @@ impl Selection {
                 "nothing is called `{word}`; `--list` shows what there is"
             ));
         }
-        let cost = words.is_empty() || words.iter().any(|word| word == COST || word == ALL);
-        let dims: Vec<&String> = words.iter().filter(|word| *word != COST).collect();
-        let all = words.iter().any(|word| word == ALL);
-        let chosen = |case: &&Case| match dims.is_empty() {
-            true => words.is_empty() && case.has_target(),
-            false => all || matches(case, &dims),
+        let has = |known: &str| words.iter().any(|word| word == known);
+        if has(COST) {
+            let media = [Medium::Ram, Medium::Slow];
+            let medium = media.into_iter().find(|medium| has(medium.word()));
+            return Ok(Self {
+                cases: Vec::new(),
+                cost: Some(medium.unwrap_or(Medium::Disk)),
+            });
+        }
+        let words: Vec<&String> = words.iter().collect();
+        let chosen = |case: &&Case| match words.is_empty() {
+            true => case.has_target(),
+            false => has(ALL) || matches(case, &words),
         };
         let cases: Vec<Case> = CASES.iter().filter(chosen).copied().collect();
-        if cases.is_empty() && !cost {
+        if cases.is_empty() {
             return Err("no case is all of this; `--list` shows what there is".to_owned());
         }
+        let cost = (words.is_empty() || has(ALL)).then_some(Medium::Disk);
         Ok(Self { cases, cost })
     }
 }

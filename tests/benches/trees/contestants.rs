@@ -29,12 +29,22 @@ pub(crate) struct Contestant {
 
 #[derive(Clone)]
 enum Kind {
-    Ours { tool: PathBuf, urgent: bool },
-    Library { urgent: bool },
+    Ours {
+        tool: PathBuf,
+        urgent: bool,
+        threads: Option<&'static str>,
+    },
+    Library {
+        urgent: bool,
+    },
     Rm,
     Find,
-    Rsync { empty: PathBuf },
-    Rmz { tool: PathBuf },
+    Rsync {
+        empty: PathBuf,
+    },
+    Rmz {
+        tool: PathBuf,
+    },
     Limit,
 }
 
@@ -45,7 +55,7 @@ pub(crate) const OURS: &str = "mend-rm";
 pub(crate) const RM: &str = "rm";
 pub(crate) const RMZ_WORD: &str = "rmz";
 
-const WORDS: [(&str, &str); 9] = [
+const WORDS: [(&str, &str); 12] = [
     (URGENT, "mend-rm --urgent"),
     (OURS, "mend-rm"),
     (RM, "rm -rf"),
@@ -53,12 +63,21 @@ const WORDS: [(&str, &str); 9] = [
     ("rsync", "rsync -a --delete"),
     (RMZ_WORD, "rmz"),
     ("limit", "limit (listing made before)"),
+    ("threads-2", "mend-rm --threads 2"),
+    ("threads-4", "mend-rm --threads 4"),
+    ("threads-8", "mend-rm --threads 8"),
     (LIBRARY, "the library, urgent"),
     ("library-background", "the library, background"),
 ];
 
-/// Those that are left out unless they are named.
-const ON_REQUEST: [&str; 2] = [LIBRARY, "library-background"];
+/// Those that are left out unless they are named: to find out what a policy should be.
+const ON_REQUEST: [&str; 5] = [
+    "threads-2",
+    "threads-4",
+    "threads-8",
+    LIBRARY,
+    "library-background",
+];
 
 /// Those that were asked for, in the order of the table; all of them for no words. What cannot be had is said and left out.
 pub(crate) fn gather(words: &[String], installed: &Path, empty: &Path) -> Result<Vec<Contestant>> {
@@ -83,11 +102,12 @@ pub(crate) fn gather(words: &[String], installed: &Path, empty: &Path) -> Result
     Ok(contestants)
 }
 
-fn kind(word: &str, installed: &Path, empty: &Path) -> Result<Kind> {
+fn kind(word: &'static str, installed: &Path, empty: &Path) -> Result<Kind> {
     Ok(match word {
-        URGENT | OURS => Kind::Ours {
+        URGENT | OURS | "threads-2" | "threads-4" | "threads-8" => Kind::Ours {
             tool: ours()?,
             urgent: word == URGENT,
+            threads: word.strip_prefix("threads-"),
         },
         RM => Kind::Rm,
         "find" => Kind::Find,
@@ -153,9 +173,16 @@ impl Contestant {
         };
         let plain = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         Ok(match &self.kind {
-            Kind::Ours { tool, urgent } => {
+            Kind::Ours {
+                tool,
+                urgent,
+                threads,
+            } => {
                 let mut line = vec![tool.into(), "--apply".into(), "--yes".into()];
                 line.extend(urgent.then(|| OsString::from("--urgent")));
+                if let Some(threads) = threads {
+                    line.extend(["--threads".into(), OsString::from(threads)]);
+                }
                 line.push(tree.into());
                 line
             }

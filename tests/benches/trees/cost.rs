@@ -21,13 +21,16 @@ const EVERY: Duration = Duration::from_millis(10);
 /// How long it is watched while nothing is removed.
 const IDLE: Duration = Duration::from_secs(4);
 
-const CASE: Case = Case {
-    format: Format::Ext4,
-    caches: Caches::Cold,
-    medium: Medium::Disk,
-    shape: Shape::Node,
-    target: Target { rm: None, rmz: None },
-};
+/// A node's disk, in the state of a node on which nobody has looked at the tree for long.
+fn case(medium: Medium) -> Case {
+    Case {
+        format: Format::Ext4,
+        caches: Caches::Cold,
+        medium,
+        shape: Shape::Node,
+        target: Target::default(),
+    }
+}
 
 /// One removal with the writer beside it.
 struct Beside {
@@ -39,10 +42,12 @@ struct Beside {
 /// Measures in turns, and prints the table.
 pub(crate) fn compare(
     images: &mut Images<'_>,
+    medium: Medium,
     contestants: &[Contestant],
     rounds: usize,
     patience: Patience,
 ) -> Result<()> {
+    let case = case(medium);
     let rivals: Vec<&Contestant> = contestants
         .iter()
         .filter(|who| !["find", "rsync"].contains(&who.word))
@@ -50,12 +55,12 @@ pub(crate) fn compare(
     let mut idle = Vec::new();
     let mut beside: Vec<Vec<Beside>> = rivals.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
-        idle.push(once(images, None, patience)?);
+        idle.push(once(images, &case, None, patience)?);
         for (who, runs) in rivals.iter().zip(&mut beside) {
-            runs.push(once(images, Some(who), patience)?);
+            runs.push(once(images, &case, Some(who), patience)?);
         }
     }
-    let title = format!("cost to others: {CASE}, 4 KiB and fsync every 10 ms beside");
+    let title = format!("cost to others: {case}, 4 KiB and fsync every 10 ms beside");
     report::heading(&title, rounds);
     say(&format!(
         "{:<30}{:>9}{:>10}{:>10}{:>10}{:>10}{:>10}",
@@ -122,22 +127,27 @@ fn percentile(sorted: &[Duration], share: f64) -> Duration {
     sorted.get(index).copied().unwrap_or_default()
 }
 
-fn once(images: &mut Images<'_>, who: Option<&Contestant>, patience: Patience) -> Result<Beside> {
-    let mut last = beside(images, who, patience.wait)?;
+fn once(
+    images: &mut Images<'_>,
+    case: &Case,
+    who: Option<&Contestant>,
+    patience: Patience,
+) -> Result<Beside> {
+    let mut last = beside(images, case, who, patience.wait)?;
     for _ in 0..patience.again {
         if last.run.as_ref().is_none_or(Run::is_quiet) {
             break;
         }
-        last = beside(images, who, patience.wait)?;
+        last = beside(images, case, who, patience.wait)?;
     }
     Ok(last)
 }
 
-fn beside(images: &mut Images<'_>, who: Option<&Contestant>, wait: Duration) -> Result<Beside> {
-    let volume = images.restore(&CASE)?;
-    let line = who.map(|who| who.line(&CASE, &volume)).transpose()?;
+fn beside(images: &mut Images<'_>, case: &Case, who: Option<&Contestant>, wait: Duration) -> Result<Beside> {
+    let volume = images.restore(case)?;
+    let line = who.map(|who| who.line(case, &volume)).transpose()?;
     measure::await_quiet(wait)?;
-    measure::prepare(CASE.caches, &volume)?;
+    measure::prepare(case.caches, &volume)?;
     if let Some(line) = &line {
         Contestant::load(line);
     }

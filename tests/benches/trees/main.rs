@@ -104,8 +104,8 @@ fn main() -> Result<()> {
     for case in &selection.cases {
         compare(&mut images, case, &contestants, options.rounds, patience)?;
     }
-    if selection.cost {
-        cost::compare(&mut images, &contestants, options.rounds, patience)?;
+    if let Some(medium) = selection.cost {
+        cost::compare(&mut images, medium, &contestants, options.rounds, patience)?;
     }
     Ok(())
 }
