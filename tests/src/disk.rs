@@ -13,7 +13,7 @@ use crate::error::{Doing, LabError, Result};
 use crate::tools;
 
 /// Where the mount points are, in the private namespace.
-const GROUND: &str = "/mnt";
+pub(crate) const GROUND: &str = "/mnt";
 
 /// A file system that can be made here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,20 @@ impl Ground {
     /// # Errors
     /// If a tool is missing or fails; the error has its words.
     pub fn disk(&self, format: Format, megabytes: u64) -> Result<PathBuf> {
+        self.disk_with(format, megabytes, &[], &[])
+    }
+
+    /// As [`disk`](Self::disk), with further options for mkfs and for mount.
+    ///
+    /// # Errors
+    /// As of [`disk`](Self::disk).
+    pub fn disk_with(
+        &self,
+        format: Format,
+        megabytes: u64,
+        mkfs_options: &[&str],
+        mount_options: &[&str],
+    ) -> Result<PathBuf> {
         let image =
             tempfile::NamedTempFile::new_in("/var/tmp").at("make an image in", Path::new("/var/tmp"))?;
         image
@@ -76,9 +90,10 @@ impl Ground {
         succeed(
             Command::new(tools::need(mkfs, package)?)
                 .args(flags)
+                .args(mkfs_options)
                 .arg(image.path()),
         )?;
-        self.mounted(image.path(), &[])
+        self.mounted(image.path(), mount_options)
         // Here the image loses its name; the loop device keeps it until the mount goes.
     }
 
@@ -106,7 +121,8 @@ impl Ground {
     }
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+/// Runs a command that must succeed.
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let output = command.output().doing(|| format!("run {command:?}"))?;
     if output.status.success() {
         return Ok(());

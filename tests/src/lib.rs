@@ -20,6 +20,7 @@ pub mod cgroups;
 mod cri;
 pub mod disk;
 mod error;
+pub mod hostile;
 mod image;
 pub mod inside;
 mod links;

@@ -60,9 +60,9 @@ impl Files {
         self.order.len()
     }
 
-    /// How much memory the names take, in bytes.
+    /// How much memory they take, in bytes.
     pub(crate) fn size(&self) -> usize {
-        self.names.size()
+        self.names.size() + self.order.len() * size_of::<(u64, usize)>()
     }
 
     /// Puts them in the order of their inodes: neighbours share a block of the inode table, which is then read, changed and

@@ -1,6 +1,7 @@
 //! What is still to do, last in, first out: so the tree is worked on depth first, and few directories wait half done.
 
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,20 @@ use crate::names::Names;
 pub(crate) enum Task {
     /// Read a directory, from where the last reader stopped.
     List(Arc<Dir>),
-    /// Remove these entries, which are no directories, and give back so much room for names.
-    Unlink(Arc<Dir>, Names, usize),
+    /// Remove entries of a directory that are no directories.
+    Unlink(Arc<Dir>, Portion),
     /// Enter this child and remove it.
     Enter(Arc<Dir>, Box<CStr>, u32),
+}
+
+/// Some of the files of a directory.
+#[derive(Debug)]
+pub(crate) struct Portion {
+    /// The directory stays open for them: by now it may be far from where others work, and the way back long.
+    pub(crate) dir: Arc<OwnedFd>,
+    pub(crate) names: Names,
+    /// How much room for names is to be given back.
+    pub(crate) room: usize,
 }
 
 /// What lies on a stack: children stay together, as each needs a few bytes only.
@@ -143,8 +154,8 @@ impl Queue {
         if let Some(lane) = lane.and_then(|lane| state.lanes.get_mut(lane)) {
             lane.taken = false;
         }
-        // The lane is free for another, or this was the last piece and somebody must see that.
-        let wake = state.idle > 0 && (lane.is_some() || state.working == 0);
+        // The lane is free for another, a directory is open again, or this was the last piece and somebody must see that.
+        let wake = state.idle > 0;
         drop(state);
         if wake {
             self.work.notify_one();
@@ -222,10 +233,19 @@ impl State {
                 return Some((Some(index), task));
             }
         }
-        if self.waiting >= self.ahead {
+        if self.waiting >= self.ahead || (self.working > 0 && self.next_is_far()) {
             return None;
         }
         Some((None, self.pop_shared()?))
+    }
+
+    /// Whether the next directory was closed, as too many are open. Somebody is on the way up to it: one step, where from
+    /// the root it may be thousands.
+    fn next_is_far(&self) -> bool {
+        match self.shared.last() {
+            Some(Entry::Children(dir, _) | Entry::One(Task::Enter(dir, ..))) => dir.held().fd.is_none(),
+            Some(Entry::One(Task::List(_) | Task::Unlink(..))) | None => false,
+        }
     }
 
     fn pop_shared(&mut self) -> Option<Task> {
@@ -252,9 +272,17 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use std::fs::File;
-    use std::os::fd::OwnedFd;
 
     use super::*;
+
+    fn files(dir: &Arc<Dir>) -> Task {
+        let portion = Portion {
+            dir: dir.held().fd.clone().unwrap(),
+            names: Names::default(),
+            room: 0,
+        };
+        Task::Unlink(Arc::clone(dir), portion)
+    }
 
     fn dir(lane: Option<usize>) -> Arc<Dir> {
         let fd = OwnedFd::from(File::open("/").unwrap());
@@ -289,7 +317,7 @@ mod tests {
     fn a_lane_is_for_one_worker_at_a_time_and_others_read_ahead() {
         let (queue, dir) = (Queue::new(2, 2, 64), dir(Some(1)));
         for _ in 0..2 {
-            queue.push(Task::Unlink(Arc::clone(&dir), Names::default(), 0));
+            queue.push(files(&dir));
         }
         queue.push_children(dir, children(&[c"ahead"]));
         let first = queue.take(0, None);
@@ -308,7 +336,7 @@ mod tests {
     fn reading_ahead_has_an_end() {
         let (queue, dir) = (Queue::new(1, 2, 64), dir(Some(0)));
         for _ in 0..=64 {
-            queue.push(Task::Unlink(Arc::clone(&dir), Names::default(), 0));
+            queue.push(files(&dir));
         }
         queue.push_children(Arc::clone(&dir), children(&[c"ahead"]));
         let turn = queue.take(0, None);

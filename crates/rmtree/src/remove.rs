@@ -1,10 +1,10 @@
-//! The run: threads for the work, and the caller's thread, which watches them.
+//! The run, from the root's side: what is in it goes, then the root itself.
+
+mod crew;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{Builder, Scope};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, SeekFrom};
 use rustix::io::Errno;
@@ -13,20 +13,19 @@ use crate::dir::Dir;
 use crate::error::Error;
 use crate::flags::{self, Flags};
 use crate::gate::Gate;
-use crate::observer::{Observer, Pace, Progress};
+use crate::observer::Observer;
 use crate::openings::Openings;
 use crate::options::Options;
-use crate::policy::{FileSystem, Lanes, Policy};
+use crate::policy::{FileSystem, Lanes};
 use crate::problems::{Problems, reason};
-use crate::queue::{Queue, Task};
-use crate::report::{End, Reason, Removed, Report, Step};
+use crate::queue::Queue;
+use crate::report::{End, Reason, Report, Step};
 use crate::subvolume::{self, Refusal};
 use crate::tally::{Load, Tally};
 use crate::tree::Tree;
-use crate::worker::{Run, WIDE_BATCHES, Worker};
+use crate::worker::{Run, WIDE_BATCHES};
 
-/// How often the caller's thread looks.
-const TICK: Duration = Duration::from_millis(50);
+use self::crew::Crew;
 
 /// Removes a tree. Returns when all threads have ended.
 ///
@@ -80,20 +79,6 @@ pub fn remove(tree: Tree, options: &Options, observer: &mut dyn Observer) -> Rep
         threads,
         elapsed: start.elapsed(),
     }
-}
-
-/// The threads of a run, seen from the caller's.
-struct Crew<'a> {
-    run: &'a Run<'a>,
-    /// One for each worker there may be.
-    tallies: &'a [Tally],
-    /// Of the caller's thread, which removes the root.
-    own: Tally,
-    wanted: usize,
-    /// The most workers that there were.
-    most: usize,
-    before: Load,
-    start: Instant,
 }
 
 /// What became of the root.
@@ -187,76 +172,6 @@ impl Crew<'_> {
         Root::Stays
     }
 
-    /// One pass over the whole tree. True if something stays.
-    fn pass(&mut self, root: Dir, observer: &mut dyn Observer) -> bool {
-        let root = Arc::new(root);
-        self.run.queue.reopen();
-        self.run.queue.push(Task::List(Arc::clone(&root)));
-        let run = self.run;
-        let mut vacant = self.tallies.iter().enumerate();
-        std::thread::scope(|scope| {
-            let mut hired = 0;
-            loop {
-                while hired < self.wanted
-                    && let Some((index, tally)) = vacant.next()
-                    && hire(scope, run, index, tally)
-                {
-                    hired += 1;
-                }
-                if hired == 0
-                    && let Some(tally) = self.tallies.first()
-                {
-                    // The system gives no thread at all: then this one does the work, without an observer.
-                    Worker::new(run, tally).work(0);
-                }
-                self.most = self.most.max(hired.min(self.wanted));
-                if run.queue.wait(TICK) {
-                    break;
-                }
-                self.watch(observer);
-            }
-        });
-        root.stays()
-    }
-
-    /// One look at the workers: how many there should be, what the observer says.
-    fn watch(&mut self, observer: &mut dyn Observer) {
-        let now = self
-            .tallies
-            .iter()
-            .map(Tally::load)
-            .fold(Load::default(), Load::plus);
-        let window = now.since(self.before);
-        let wanted = wanted(self.run.policy, window, self.wanted);
-        self.before = now;
-        let split = self.run.policy.split && worth_splitting(window);
-        self.run.split.store(split, Ordering::Relaxed);
-        if wanted != self.wanted {
-            self.wanted = wanted;
-            self.run.queue.want(wanted);
-        }
-        self.tell(observer);
-        let pace = observer.pace();
-        self.run.gate.set(pace);
-        if pace == Pace::Stop {
-            self.run.queue.close();
-        }
-    }
-
-    fn tell(&self, observer: &mut dyn Observer) {
-        observer.progress(&Progress {
-            removed: self.removed(),
-            problems: self.run.problems.count(),
-            threads: self.wanted,
-            elapsed: self.start.elapsed(),
-        });
-    }
-
-    fn removed(&self) -> Removed {
-        let all = self.tallies.iter().chain([&self.own]);
-        all.map(Tally::removed).fold(Removed::default(), Removed::plus)
-    }
-
     fn rmdir(&self, tree: &Tree, last: bool) -> Root {
         if self.replaced(tree) {
             return Root::Stays;
@@ -313,41 +228,6 @@ impl Crew<'_> {
     }
 }
 
-/// How many workers there should be, after a look at where their time went.
-fn wanted(policy: Policy, window: Load, now: usize) -> usize {
-    if window.waits_for_reads() {
-        policy.cold
-    } else if window.busy > 0 {
-        policy.warm
-    } else {
-        now
-    }
-}
-
-/// Whether several threads in one directory are worth it. They take turns with its lock: that is cheap while each is on a
-/// processor, as it spins for a moment; but where others use the processors, each turn is a sleep, and one thread is faster.
-fn worth_splitting(window: Load) -> bool {
-    window.waits_for_reads() || window.processor * 10 >= window.busy * 8
-}
-
-/// Starts a worker. False if the system gives no thread.
-fn hire<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    run: &'scope Run<'scope>,
-    index: usize,
-    tally: &'scope Tally,
-) -> bool {
-    let work = move || {
-        let worker = Worker::new(run, tally);
-        worker.be_polite();
-        worker.work(index);
-    };
-    Builder::new()
-        .name("rmtree".to_owned())
-        .spawn_scoped(scope, work)
-        .is_ok()
-}
-
 /// Whether somebody else has removed it, and not only moved it away.
 fn is_gone(tree: &Tree) -> bool {
     rustix::fs::fstat(tree.dir()).is_ok_and(|stat| stat.st_nlink == 0)
@@ -359,56 +239,4 @@ fn root_dir(tree: &Tree, lanes: Lanes) -> Result<Dir, Errno> {
     rustix::fs::seek(&fd, SeekFrom::Start(0))?;
     let lane = lanes.of_inode(tree.id().ino);
     Ok(Dir::new(None, Box::from(tree.c_name()), fd, lane))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_come_while_others_wait_for_the_disk_and_go_again() {
-        let policy = Policy {
-            warm: 2,
-            cold: 16,
-            split: true,
-            lanes: Lanes::None,
-        };
-        let load = |busy, processor, reads| Load {
-            busy,
-            processor,
-            reads,
-        };
-        let (read, locks, journal) = (
-            load(100_000, 20_000, 800),
-            load(100_000, 20_000, 0),
-            load(1_200_000, 20_000, 8),
-        );
-        assert_eq!(wanted(policy, read, 2), 16, "they wait for reads");
-        assert_eq!(
-            wanted(policy, locks, 16),
-            2,
-            "they wait for locks: more would wait, too"
-        );
-        assert_eq!(
-            wanted(policy, journal, 2),
-            2,
-            "one read does not explain a second of waiting"
-        );
-        assert_eq!(
-            wanted(policy, load(100_000, 95_000, 8), 16),
-            2,
-            "nearly all is in memory"
-        );
-        assert_eq!(
-            wanted(policy, load(0, 0, 0), 16),
-            16,
-            "nothing is known of a pause"
-        );
-        assert!(
-            worth_splitting(load(100_000, 90_000, 0)),
-            "the processors are free"
-        );
-        assert!(!worth_splitting(locks), "others use them");
-        assert!(worth_splitting(read), "they wait for the disk");
-    }
 }

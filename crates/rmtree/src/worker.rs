@@ -28,7 +28,8 @@ use crate::{subvolume, sys};
 /// How much of a directory is read at once, in bytes: about 8,000 entries.
 const BUFFER: usize = 256 << 10;
 
-/// How much more may be known of wide directories, in the whole run: so that their files can be sorted. About 400,000 names.
+/// How much more may be known of wide directories, in the whole run, in bytes: so that their files can be sorted. About 250,000
+/// names, each with its inode number.
 pub(crate) const WIDE_BATCHES: usize = 8 << 20;
 
 /// What all threads of a run share.
@@ -42,7 +43,7 @@ pub(crate) struct Run<'a> {
     pub(crate) queue: Queue,
     pub(crate) problems: Problems,
     pub(crate) gate: Gate,
-    /// How many more bytes of names may be known: see [`WIDE_BATCHES`].
+    /// How many more bytes may be known of wide directories: see [`WIDE_BATCHES`].
     pub(crate) room: AtomicUsize,
     /// Whether several threads in one directory are worth it now.
     pub(crate) split: AtomicBool,
@@ -85,7 +86,7 @@ impl<'a> Worker<'a> {
             self.meter.resume();
             match task {
                 Task::List(dir) => self.list(dir),
-                Task::Unlink(dir, names, room) => self.unlink_portion(dir, &names, room),
+                Task::Unlink(dir, portion) => self.unlink_portion(dir, portion),
                 Task::Enter(parent, name, attempt) => self.enter(parent, name, attempt),
             }
             self.note();
@@ -121,7 +122,9 @@ impl<'a> Worker<'a> {
         let lane = lanes.of_inode(stat.map_or(0, |stat| stat.st_ino));
         let mut dir = Dir::new(Some(parent), name, child, lane);
         dir.attempt = attempt;
-        self.list(Arc::new(dir));
+        let dir = Arc::new(dir);
+        self.run.openings.register(&dir);
+        self.list(dir);
     }
 
     /// What stands under a directory's name cannot be entered.

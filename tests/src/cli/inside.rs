@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use nodemend_lab::hostile::remover::{self, Remove};
 use nodemend_lab::inside::detach::{self, Detach};
 use nodemend_lab::inside::hold::{self, Hold};
 use nodemend_lab::inside::{init, janitor};
@@ -40,11 +41,15 @@ pub(crate) enum Inside {
     /// Keep a network namespace alive.
     #[command(hide = true)]
     Hold { way: String, netns: PathBuf },
+    /// Remove a tree by the library.
+    #[command(hide = true)]
+    Remove(Remove),
 }
 
 /// Does that part.
 pub(crate) fn run(part: Inside) -> Result<ExitCode> {
     match part {
+        Inside::Remove(asked) => return remover::run(&asked),
         Inside::Janitor { cgroup } => janitor::run(&cgroup)?,
         Inside::Init => init::run()?,
         Inside::CriServer => standin::run()?,

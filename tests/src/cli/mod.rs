@@ -24,7 +24,7 @@ enum Command {
     Demo(demo::Demo),
     /// Give a person a shell inside a broken node; leaving it ends the node.
     Shell(shell::Shell),
-    /// Run a command as on Linux 3.10: every newer system call answers ENOSYS.
+    /// Run a command as on Linux 3.10, where every newer system call answers ENOSYS, or as on another kernel.
     OldKernel(old_kernel::OldKernel),
     #[command(flatten)]
     Inside(inside::Inside),

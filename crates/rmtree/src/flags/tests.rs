@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nodemend_lab::disk::{Format, Ground};
-use nodemend_lab::old_kernel;
+use nodemend_lab::old_kernel::Kernel;
 use rustix::fs::CWD;
 
 use super::*;
@@ -95,7 +95,7 @@ fn on_each_disk(old: bool, test: fn(&Scene)) {
         let ground = Ground::enter().unwrap();
         let disks = Format::ALL.map(|format| Scene::on(&ground.disk(format, 320).unwrap()));
         if old {
-            old_kernel::enter().unwrap();
+            Kernel::Linux3_10.enter().unwrap();
         }
         for scene in &disks {
             test(scene);

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use nodemend_lab::disk::{Format, Ground};
-use nodemend_lab::old_kernel;
+use nodemend_lab::old_kernel::Kernel;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -116,7 +116,7 @@ fn on_both_kernels(test: fn(&Scene)) {
         thread::spawn(move || {
             let scene = Scene::new();
             if old {
-                old_kernel::enter().unwrap();
+                Kernel::Linux3_10.enter().unwrap();
             }
             test(&scene);
         })

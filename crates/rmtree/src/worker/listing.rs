@@ -1,7 +1,7 @@
 //! Reading a directory: its files go, or are handed over in portions; its children are put on the queue.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use super::{Run, Worker};
 use crate::dir::Dir;
 use crate::names::{Files, Names};
-use crate::queue::Task;
+use crate::queue::{Portion, Task};
 use crate::report::Step;
 
-/// How much of a directory is known before its files are removed and its children entered, in bytes of names. Bounds the memory.
+/// How much of a directory is known before its files are removed and its children entered, in bytes. Bounds the memory.
 const BATCH: usize = 256 << 10;
 
 /// From how many files on a directory is worked on by several threads, and in which portions.
@@ -62,7 +62,7 @@ impl Worker<'_> {
             Ok(fd) => {
                 let mut children = Names::default();
                 loop {
-                    match self.list_batch(&dir, fd.as_fd(), &mut children) {
+                    match self.list_batch(&dir, &fd, &mut children) {
                         Listed::On => {}
                         Listed::Over => break,
                         Listed::Ended => return,
@@ -75,9 +75,9 @@ impl Worker<'_> {
     }
 
     /// One batch of a directory. What is left of it goes on with this call's children, or is put on the queue.
-    fn list_batch(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, children: &mut Names) -> Listed {
+    fn list_batch(&mut self, dir: &Arc<Dir>, fd: &Arc<OwnedFd>, children: &mut Names) -> Listed {
         let mut batch = Batch::default();
-        let read = self.read(fd, &mut batch, children);
+        let read = self.read(fd.as_fd(), &mut batch, children);
         // A directory that somebody else has removed has no entries: it says NOENT.
         if let Err(error) = read
             && error != Errno::NOENT
@@ -104,10 +104,13 @@ impl Worker<'_> {
             self.push_children(dir, std::mem::take(children));
         }
         if hand_over && (over || later) {
-            self.push_portions(dir, &batch, if split { PORTION } else { usize::MAX });
+            self.push_portions(dir, fd, &batch, if split { PORTION } else { usize::MAX });
         } else {
             let files = &batch.files;
-            if !files.iter().all(|name| self.passed_and_unlinked(dir, fd, name)) {
+            if !files
+                .iter()
+                .all(|name| self.passed_and_unlinked(dir, fd.as_fd(), name))
+            {
                 return Listed::Ended;
             }
             self.give_back(batch.room);
@@ -151,28 +154,30 @@ impl Worker<'_> {
     }
 
     /// The first portion on top; the one that is done last gives the room back.
-    fn push_portions(&self, dir: &Arc<Dir>, batch: &Batch, size: usize) {
+    fn push_portions(&self, dir: &Arc<Dir>, fd: &Arc<OwnedFd>, batch: &Batch, size: usize) {
         let mut room = batch.room;
-        for portion in batch.files.portions(size).rev() {
+        for names in batch.files.portions(size).rev() {
             dir.expect(1);
-            let task = Task::Unlink(Arc::clone(dir), portion, std::mem::take(&mut room));
-            self.run.queue.push(task);
+            let portion = Portion {
+                dir: Arc::clone(fd),
+                names,
+                room: std::mem::take(&mut room),
+            };
+            self.run.queue.push(Task::Unlink(Arc::clone(dir), portion));
         }
     }
 
-    pub(super) fn unlink_portion(&mut self, dir: Arc<Dir>, names: &Names, room: usize) {
-        match self.run.openings.of(&dir) {
-            Ok(fd) => {
-                if !names
-                    .iter()
-                    .all(|name| self.passed_and_unlinked(&dir, fd.as_fd(), name))
-                {
-                    return;
-                }
-            }
-            Err(error) => self.problem_at(Step::Open, error, &dir, None),
+    pub(super) fn unlink_portion(&mut self, dir: Arc<Dir>, portion: Portion) {
+        let fd = portion.dir.as_fd();
+        if !portion
+            .names
+            .iter()
+            .all(|name| self.passed_and_unlinked(&dir, fd, name))
+        {
+            return;
         }
-        self.give_back(room);
+        self.give_back(portion.room);
+        drop(portion);
         self.done(dir);
     }
 
