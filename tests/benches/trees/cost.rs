@@ -18,8 +18,8 @@ use crate::tree::Shape;
 
 /// How often the writer writes.
 const EVERY: Duration = Duration::from_millis(10);
-/// How long it is watched while nothing is removed.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long it is watched while nothing is removed, in seconds.
+const IDLE: &str = "4";
 
 /// A node's disk, in the state of a node on which nobody has looked at the tree for long.
 fn case(medium: Medium) -> Case {
@@ -36,7 +36,7 @@ fn case(medium: Medium) -> Case {
 struct Beside {
     /// Sorted: how long each write took until it was safe.
     waits: Vec<Duration>,
-    run: Option<Run>,
+    run: Run,
 }
 
 /// Measures in turns, and prints the table.
@@ -72,7 +72,7 @@ pub(crate) fn compare(
     }
     let of = |word: &str| {
         let found = rivals.iter().zip(&beside).find(|(who, _)| who.word == word);
-        found.map(|(_, runs)| (p99(runs), wall(runs)))
+        found.map(|(_, runs)| (waited(runs, 0.99), wall(runs)))
     };
     if let (Some((ours, our_wall)), Some((theirs, their_wall))) = (of(OURS), of(RM)) {
         let mark = if ours <= theirs { "reached" } else { "MISSED" };
@@ -86,33 +86,35 @@ pub(crate) fn compare(
 }
 
 fn line(name: &str, runs: &[Beside]) {
-    let [p50, p90, p99, max] = [0.50, 0.90, 0.99, 1.0].map(|share| {
-        let each: Vec<Duration> = runs.iter().map(|run| percentile(&run.waits, share)).collect();
-        report::median(&each)
-    });
-    let worst = runs.iter().filter_map(|run| run.waits.last()).max();
-    let worst = worst.copied().unwrap_or_default();
-    let [p50, p90, p99, max, worst] = [p50, p90, p99, max, worst].map(report::millis);
-    let wall = match wall(runs) {
-        Duration::ZERO => "-".to_owned(),
-        wall => format!("{:.2} s", wall.as_secs_f64()),
-    };
-    let noise = report::noise(runs.iter().filter_map(|run| run.run.as_ref()));
+    let [p50, p90, p99, max] = [0.50, 0.90, 0.99, 1.0].map(|share| report::millis(waited(runs, share)));
+    let worst = counting(runs).iter().filter_map(|run| run.waits.last()).max();
+    let worst = report::millis(worst.copied().unwrap_or_default());
+    let wall = format!("{:.2} s", wall(runs).as_secs_f64());
+    let noise = report::noise(runs.iter().map(|run| &run.run));
     say(&format!(
         "{name:<30}{wall:>9}{p50:>10}{p90:>10}{p99:>10}{max:>10}{worst:>10}{noise}"
     ));
 }
 
-fn p99(runs: &[Beside]) -> Duration {
-    let each: Vec<Duration> = runs.iter().map(|run| percentile(&run.waits, 0.99)).collect();
+/// The quiet ones; all, if others disturbed each of them.
+fn counting(runs: &[Beside]) -> Vec<&Beside> {
+    let quiet: Vec<&Beside> = runs.iter().filter(|run| run.run.is_quiet()).collect();
+    if quiet.is_empty() {
+        runs.iter().collect()
+    } else {
+        quiet
+    }
+}
+
+/// The median over the runs of the wait that this share of a run's waits does not exceed.
+fn waited(runs: &[Beside], share: f64) -> Duration {
+    let runs = counting(runs);
+    let each: Vec<Duration> = runs.iter().map(|run| percentile(&run.waits, share)).collect();
     report::median(&each)
 }
 
 fn wall(runs: &[Beside]) -> Duration {
-    let each: Vec<Duration> = runs
-        .iter()
-        .filter_map(|run| Some(run.run.as_ref()?.wall))
-        .collect();
+    let each: Vec<Duration> = counting(runs).iter().map(|run| run.run.wall).collect();
     report::median(&each)
 }
 
@@ -135,7 +137,7 @@ fn once(
 ) -> Result<Beside> {
     let mut last = beside(images, case, who, patience.wait)?;
     for _ in 0..patience.again {
-        if last.run.as_ref().is_none_or(Run::is_quiet) {
+        if last.run.is_quiet() {
             break;
         }
         last = beside(images, case, who, patience.wait)?;
@@ -145,28 +147,26 @@ fn once(
 
 fn beside(images: &mut Images<'_>, case: &Case, who: Option<&Contestant>, wait: Duration) -> Result<Beside> {
     let volume = images.restore(case)?;
-    let line = who.map(|who| who.line(case, &volume)).transpose()?;
+    // With nobody to run, a command that does nothing: so it is known whether others disturbed that, too.
+    let nothing = || Ok(vec!["sleep".into(), IDLE.into()]);
+    let line = who.map_or_else(nothing, |who| who.line(case, &volume))?;
     measure::await_quiet(wait)?;
     measure::prepare(case.caches, &volume)?;
-    if let Some(line) = &line {
-        Contestant::load(line);
-    }
+    Contestant::load(&line);
     let stop = AtomicBool::new(false);
     let file = volume.beside();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(&file, &stop));
-        let run = match &line {
-            Some(line) => measure::timed(line).map(Some),
-            None => {
-                std::thread::sleep(IDLE);
-                Ok(None)
-            }
-        };
+        let run = measure::timed(&line);
         stop.store(true, Ordering::Relaxed);
         let mut waits = writer.join().map_err(|_| "the writer panicked")??;
         waits.sort_unstable();
-        let run = run?;
-        match run.as_ref().and_then(|run| run.failed.as_ref()) {
+        let mut run = run?;
+        let left = if who.is_some() { volume.left()? } else { 0 };
+        if run.failed.is_none() && left > 0 {
+            run.failed = Some(format!("{left} entries are left"));
+        }
+        match &run.failed {
             Some(why) => Err(format!("beside a writer: {why}").into()),
             None => Ok(Beside { waits, run }),
         }
