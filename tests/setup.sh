@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(btrfs-progs build-essential ca-certificates containerd containernetworking-plugins e2fsprogs iproute2 iptables
-  iputils-ping protobuf-compiler runc strace util-linux xfsprogs)
+  iputils-ping protobuf-compiler rsync runc strace util-linux xfsprogs)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -86,7 +86,17 @@ pub(crate) fn sweep() {
     }
 }
 
-fn owner_is_dead(name: &str) -> bool {
+/// The names of labs in a path.
+pub(crate) fn names_in(path: &str) -> impl Iterator<Item = &str> {
+    let starts = path.match_indices(PREFIX).map(|(at, _)| &path[at..]);
+    starts.map(|rest| {
+        let part_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        rest.split(|c| !part_of_a_name(c)).next().unwrap_or_default()
+    })
+}
+
+/// Whether this is the name of a lab, or begins with one, whose owner has ended.
+pub(crate) fn owner_is_dead(name: &str) -> bool {
     let mut parts = name
         .strip_prefix(PREFIX)
         .unwrap_or_default()
@@ -107,6 +117,9 @@ mod tests {
         let pid = std::process::id();
         assert!(!owner_is_dead(&name(pid, 1)));
         assert!(owner_is_dead(&format!("{PREFIX}{pid}-1-1")));
+        let of_an_image = format!("/run/lab/images/{PREFIX}{pid}-1-1-kubelet (deleted)");
+        assert!(names_in(&of_an_image).any(owner_is_dead));
+        assert!(!names_in("/var/lib/images/kubelet").any(owner_is_dead));
         for foreign in ["kubepods", "nodemend-lab-", "nodemend-lab-x-1-1", "system.slice"] {
             assert!(!owner_is_dead(foreign), "{foreign}");
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod cli;
 
+use nodemend_lab::kubelet::serve;
 use nodemend_lab::{inside, standin};
 
 fn main() -> ExitCode {
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         Some(inside::bridge::NAME) => inside::bridge::run(),
         Some(inside::hook::NAME) => inside::hook::run(),
         Some(standin::shim::NAME) => standin::shim::run(),
+        Some(name @ (serve::KUBELET | serve::API_SERVER)) => serve::run(name),
         _ => cli::run(),
     }
 }

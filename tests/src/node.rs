@@ -48,6 +48,7 @@ impl Node {
             ));
         }
         network::check(&options)?;
+        crate::loops::sweep();
         cgroups::sweep();
         let started = Instant::now();
         let cgroup = cgroups::name(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));

@@ -58,7 +58,8 @@ pub struct Arguments {
     #[arg(long)]
     pub skip_mounts: bool,
 
-    /// Work as fast as the disk can, also at the cost of others. By default others come first (idle I/O class, nice 19)
+    /// Work as fast as the disk can, also at the cost of others. By default others come first (idle I/O class, nice
+    /// 19, half of the threads)
     #[arg(long)]
     pub urgent: bool,
 

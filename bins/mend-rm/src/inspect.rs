@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::mountinfo::Mount;
-use nodemend_rmtree::{Lanes, Tree, subvolumes_inside};
+use nodemend_rmtree::{Lanes, Options, Tree, subvolumes_inside};
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::arguments::Arguments;
 use crate::daemons::{self, Daemon, Standing};
 use crate::document::{
     DaemonFact, Estimate, MountFact, OverlayFact, Plan, PolicyFact, SubvolumeFact, Tie, UserFact,
@@ -50,15 +51,20 @@ impl Machine {
     }
 
     /// What is known of a tree. `others` are the other trees of this run.
-    pub(crate) fn inspect(&self, tree: &Tree, others: &[&Tree], state_dir: &Path) -> anyhow::Result<Facts> {
+    pub(crate) fn inspect(
+        &self,
+        tree: &Tree,
+        others: &[&Tree],
+        arguments: &Arguments,
+    ) -> anyhow::Result<Facts> {
         let own = self.scan.namespaces.iter().find(|namespace| namespace.own);
         let mounts = own.map_or(&[][..], |namespace| &namespace.mounts);
         let mount = mount_of(tree, mounts);
         let place = mount.and_then(|mount| position(tree.path(), mount));
         let mut facts = Facts {
-            plan: plan_of(tree, mount)?,
+            plan: plan_of(tree, &arguments.options(), mount)?,
             holds_working_directory: open_path(Path::new(".")).is_ok_and(|dir| is_in(dir, tree)),
-            holds_state: state_is_in(state_dir, tree),
+            holds_state: state_is_in(&arguments.state_dir, tree),
             overlaps: overlap(tree, others),
             nameless: self.scan.nameless.clone(),
         };
@@ -169,9 +175,9 @@ impl Machine {
     }
 }
 
-fn plan_of(tree: &Tree, mount: Option<&Mount>) -> anyhow::Result<Plan> {
+fn plan_of(tree: &Tree, options: &Options, mount: Option<&Mount>) -> anyhow::Result<Plan> {
     let space = Space::of(tree.dir())?;
-    let policy = tree.policy();
+    let policy = tree.policy(options);
     Ok(Plan {
         file_system: mount.map_or_else(|| tree.file_system().to_string(), |mount| mount.fstype.clone()),
         mount: mount.map(|mount| mount_fact(mount, None)),

@@ -170,17 +170,12 @@ fn judge_again(
     item: &mut RemovalItem,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
-    let facts = machine.inspect(tree, others, &arguments.state_dir)?;
+    let facts = machine.inspect(tree, others, arguments)?;
     item.refusals.extend(judge(&facts, arguments.skip_mounts));
     if !item.refusals.is_empty() {
         item.state = State::Refused;
     }
-    let mut plan = facts.plan;
-    if let Some(threads) = arguments.threads {
-        plan.policy.warm_threads = plan.policy.warm_threads.min(threads.get());
-        plan.policy.cold_threads = plan.policy.cold_threads.min(threads.get());
-    }
-    item.plan = Some(plan);
+    item.plan = Some(facts.plan);
     Ok(())
 }
 

@@ -20,6 +20,9 @@ const LOOKUP: OFlags = OFlags::PATH
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// Anything, opened for lookups only.
+const ENTRY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 const STAY: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV)
     .union(ResolveFlags::NO_SYMLINKS);
@@ -186,6 +189,35 @@ impl Held {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::io("stat", self.path.join(name))(errno)),
+        }
+    }
+
+    /// As [`stat`](Self::stat), without asking what may be mounted there: a file system whose server is gone never answers.
+    ///
+    /// # Errors
+    /// [`Error::Mounted`].
+    pub(crate) fn stat_here(&self, name: &OsStr) -> Result<Option<Stat>, Error> {
+        let path = self.path.join(name);
+        let opened = match rustix::fs::openat2(&self.dir, name, ENTRY, Mode::empty(), STAY) {
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => self.entry_compared(name),
+            other => other,
+        };
+        match opened {
+            Ok(entry) => rustix::fs::fstat(&entry)
+                .map(Some)
+                .map_err(Error::io("stat", path)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::XDEV) => Err(Error::Mounted { path }),
+            Err(errno) => Err(Error::io("open", path)(errno)),
+        }
+    }
+
+    fn entry_compared(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
+        let entry = rustix::fs::openat(&self.dir, name, ENTRY, Mode::empty())?;
+        // statx would ask the file system.
+        match fdinfo(entry.as_fd()) == Some(self.mount) {
+            true => Ok(entry),
+            false => Err(Errno::XDEV),
         }
     }
 

@@ -53,7 +53,16 @@ fn count(dir: &Held, level: usize, until: Instant, sum: &mut Sum) -> Result<(), 
             sum.more = true;
             return Ok(());
         }
-        let Some(stat) = dir.stat(&name)? else { continue };
+        let stat = match dir.stat_here(&name) {
+            Ok(Some(stat)) => stat,
+            Ok(None) => continue,
+            // It is there, and what is mounted on it is not asked.
+            Err(Error::Mounted { .. }) => {
+                sum.entries += 1;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         sum.entries += 1;
         sum.newest = sum.newest.max(stat.st_mtime);
         match FileType::from_raw_mode(stat.st_mode) {

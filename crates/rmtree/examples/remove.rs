@@ -30,16 +30,16 @@ impl Observer for Told {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args_os().nth(1).ok_or("give a directory")?;
     let tree = Tree::open(Path::new(&path))?;
-    println!(
-        "{} on {}: {:?}",
-        tree.path().display(),
-        tree.file_system(),
-        tree.policy()
-    );
     let options = Options {
         urgency: Urgency::Urgent,
         ..Options::default()
     };
+    println!(
+        "{} on {}: {:?}",
+        tree.path().display(),
+        tree.file_system(),
+        tree.policy(&options)
+    );
     let report = remove(tree, &options, &mut Told::default());
     for problem in &report.problems {
         println!("{problem}");

@@ -1,9 +1,10 @@
 //! The directories that are open: not too many of them, and each the one that it was.
 
+use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use nodemend_hostfs::FileId;
 use rustix::io::Errno;
@@ -14,16 +15,18 @@ use crate::dir::{Dir, Held};
 /// The fewest directories that a run can do with: a few for each thread.
 const LEAST: usize = 32;
 
-/// How many of its nearest ancestors each directory keeps open: they are needed again soon.
-const NEAR: usize = 4;
+/// How many directories each thread needs at once.
+const NEEDED: usize = 8;
 
-/// Opens directories within a budget. Beyond it, ancestors are closed; they are opened again from below by `..`, or from
-/// above by their names, and compared with what they were.
+/// Opens directories within a budget. Beyond it, those that were opened first are closed: in a deep tree they are needed last.
+/// They are opened again from below by `..`, or from above by their names, and compared with what they were.
 #[derive(Debug)]
 pub(crate) struct Openings {
     descent: Descent,
     open: AtomicUsize,
     most: usize,
+    /// Those that may be open, and some that are done, in the order of their opening.
+    order: Mutex<VecDeque<Weak<Dir>>>,
 }
 
 impl Openings {
@@ -36,12 +39,13 @@ impl Openings {
             descent,
             open: AtomicUsize::new(0),
             most: most.clamp(LEAST, 4096),
+            order: Mutex::default(),
         }
     }
 
     /// How many threads can share the budget.
     pub(crate) fn threads(&self) -> usize {
-        self.most / (2 * NEAR)
+        self.most / NEEDED
     }
 
     /// How many directories may be read ahead of their removal: it is worth it, but not without end.
@@ -49,7 +53,7 @@ impl Openings {
         (self.most / 4).min(64)
     }
 
-    /// Whether it is time to close some.
+    /// Whether so many are open that no more should be kept open.
     pub(crate) fn crowded(&self) -> bool {
         self.open.load(Ordering::Relaxed) > self.most * 3 / 4
     }
@@ -58,18 +62,31 @@ impl Openings {
     pub(crate) fn enter(&self, parent: &Arc<Dir>, name: &CStr) -> Result<OwnedFd, Errno> {
         let dir = self.of(parent)?;
         if self.crowded() {
-            self.thin_out(parent);
+            self.thin_out();
         }
-        let opened = self.with_room(parent, || self.descent.down(dir.as_fd(), name))?;
+        let opened = self.with_room(|| self.descent.down(dir.as_fd(), name))?;
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(opened)
     }
 
+    /// Makes it known that a directory is open, so that it can be closed for others.
+    pub(crate) fn register(&self, dir: &Arc<Dir>) {
+        let mut order = self.order();
+        if order.len() > 2 * self.most {
+            order.retain(|dir| dir.strong_count() > 0);
+        }
+        order.push_back(Arc::downgrade(dir));
+    }
+
+    fn order(&self) -> MutexGuard<'_, VecDeque<Weak<Dir>>> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tries again with fewer directories open, if somebody else in this process has taken what was left.
-    fn with_room<T>(&self, dir: &Arc<Dir>, mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    fn with_room<T>(&self, mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
         match open() {
             Err(Errno::MFILE | Errno::NFILE) => {
-                self.thin_out(dir);
+                self.thin_out();
                 open()
             }
             other => other,
@@ -81,7 +98,7 @@ impl Openings {
     /// # Errors
     /// `STALE` if something else is there now.
     pub(crate) fn of(&self, dir: &Arc<Dir>) -> Result<Arc<OwnedFd>, Errno> {
-        self.with_room(dir, || self.reach(dir))
+        self.with_room(|| self.reach(dir))
     }
 
     fn reach(&self, dir: &Arc<Dir>) -> Result<Arc<OwnedFd>, Errno> {
@@ -123,7 +140,7 @@ impl Openings {
 
     fn again(
         &self,
-        dir: &Dir,
+        dir: &Arc<Dir>,
         open: impl FnOnce(Descent) -> Result<OwnedFd, Errno>,
     ) -> Result<Arc<OwnedFd>, Errno> {
         let mut held = dir.held();
@@ -134,7 +151,9 @@ impl Openings {
         same(&opened, held.id)?;
         let opened = Arc::new(opened);
         held.fd = Some(Arc::clone(&opened));
+        drop(held);
         self.open.fetch_add(1, Ordering::Relaxed);
+        self.register(dir);
         Ok(opened)
     }
 
@@ -156,29 +175,35 @@ impl Openings {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Closes the far ancestors of a directory.
-    pub(crate) fn thin_out(&self, dir: &Arc<Dir>) {
-        let mut far = Some(dir);
-        for _ in 0..NEAR {
-            far = far.and_then(|dir| dir.parent.as_ref());
-        }
-        while let Some(dir) = far {
-            if dir.parent.is_some() {
-                self.close_for_now(&mut dir.held());
+    /// Closes those that were opened first, until half of the budget is free.
+    fn thin_out(&self) {
+        let mut order = self.order();
+        for _ in 0..order.len() {
+            if self.open.load(Ordering::Relaxed) <= self.most / 2 {
+                return;
             }
-            far = dir.parent.as_ref();
+            let Some(dir) = order.pop_front() else { return };
+            if let Some(dir) = dir.upgrade()
+                && !self.close_for_now(&mut dir.held())
+            {
+                order.push_back(Arc::downgrade(&dir));
+            }
         }
     }
 
-    fn close_for_now(&self, held: &mut Held) {
-        let Some(fd) = &held.fd else { return };
+    /// False if somebody works in it.
+    fn close_for_now(&self, held: &mut Held) -> bool {
+        let Some(fd) = &held.fd else { return true };
         if held.listing || Arc::strong_count(fd) > 1 {
-            return;
+            return false;
         }
-        let Ok(id) = FileId::of(fd.as_fd()) else { return };
+        let Ok(id) = FileId::of(fd.as_fd()) else {
+            return false;
+        };
         held.id = Some(id);
         held.fd = None;
         self.open.fetch_sub(1, Ordering::Relaxed);
+        true
     }
 }
 

@@ -44,7 +44,7 @@ impl Default for Options {
 /// How a run stands with the other users of the disk and of the processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// Its threads have the idle I/O class and nice 19. Costs little time where nobody else is at work.
+    /// Its threads have the idle I/O class and nice 19, and while they wait for the disk they are half as many.
     Background,
     /// Its threads have what the caller has.
     Urgent,

@@ -154,8 +154,8 @@ impl Queue {
         if let Some(lane) = lane.and_then(|lane| state.lanes.get_mut(lane)) {
             lane.taken = false;
         }
-        // The lane is free for another, or this was the last piece and somebody must see that.
-        let wake = state.idle > 0 && (lane.is_some() || state.working == 0);
+        // The lane is free for another, a directory is open again, or this was the last piece and somebody must see that.
+        let wake = state.idle > 0;
         drop(state);
         if wake {
             self.work.notify_one();
@@ -233,27 +233,32 @@ impl State {
                 return Some((Some(index), task));
             }
         }
-        if self.waiting >= self.ahead {
+        if self.waiting >= self.ahead || (self.working > 0 && self.next_is_far()) {
             return None;
         }
         Some((None, self.pop_shared()?))
     }
 
+    /// Whether the next directory was closed, as too many are open. Somebody is on the way up to it: one step, where from
+    /// the root it may be thousands.
+    fn next_is_far(&self) -> bool {
+        match self.shared.last() {
+            Some(Entry::Children(dir, _) | Entry::One(Task::Enter(dir, ..))) => dir.held().fd.is_none(),
+            Some(Entry::One(Task::List(_) | Task::Unlink(..))) | None => false,
+        }
+    }
+
     fn pop_shared(&mut self) -> Option<Task> {
-        loop {
-            match self.shared.last_mut()? {
-                Entry::Children(dir, names) => {
-                    if let Some(name) = names.pop() {
-                        return Some(Task::Enter(Arc::clone(dir), name, 0));
-                    }
-                    self.shared.pop();
-                }
-                Entry::One(_) => {
-                    if let Some(Entry::One(task)) = self.shared.pop() {
-                        return Some(task);
-                    }
-                }
+        if let Some(Entry::Children(dir, names)) = self.shared.last_mut() {
+            let task = names.pop().map(|name| Task::Enter(Arc::clone(dir), name, 0));
+            if names.len() == 0 {
+                self.shared.pop();
             }
+            return task;
+        }
+        match self.shared.pop()? {
+            Entry::One(task) => Some(task),
+            Entry::Children(..) => None,
         }
     }
 }

@@ -34,11 +34,7 @@ use self::crew::Crew;
 pub fn remove(tree: Tree, options: &Options, observer: &mut dyn Observer) -> Report {
     let start = Instant::now();
     let openings = Openings::new(tree.descent(), options.open_dirs);
-    let most = options
-        .threads
-        .map_or(usize::MAX, usize::from)
-        .min(openings.threads());
-    let policy = tree.policy().at_most(most);
+    let policy = tree.policy(options).at_most(openings.threads());
     let queue = Queue::new(policy.lanes.count(), policy.warm, openings.ahead());
     let run = Run {
         root: tree.path(),

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::descent::Descent;
 use crate::error::Error;
+use crate::options::Options;
 use crate::policy::{FileSystem, Policy};
 
 /// Large enough for the table of a node with half a million mounts, in bytes.
@@ -97,9 +98,9 @@ impl Tree {
         self.file_system
     }
 
-    /// How the work would be spread.
-    pub fn policy(&self) -> Policy {
-        Policy::of(self)
+    /// How the work would be spread with these options.
+    pub fn policy(&self, options: &Options) -> Policy {
+        Policy::of(self).with(options)
     }
 
     /// What is mounted below it now, in the calling thread's mount namespace, in the order of the mount table.

@@ -122,7 +122,9 @@ impl<'a> Worker<'a> {
         let lane = lanes.of_inode(stat.map_or(0, |stat| stat.st_ino));
         let mut dir = Dir::new(Some(parent), name, child, lane);
         dir.attempt = attempt;
-        self.list(Arc::new(dir));
+        let dir = Arc::new(dir);
+        self.run.openings.register(&dir);
+        self.list(dir);
     }
 
     /// What stands under a directory's name cannot be entered.

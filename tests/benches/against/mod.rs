@@ -18,7 +18,7 @@ pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<
 const PORTS: usize = 1000;
 
 /// The argument with which a benchmark runs a part of itself on the node.
-const PART: &str = "--part";
+pub(crate) const PART: &str = "--part";
 
 /// The part of itself that this process is to be, with its arguments; none for the benchmark itself.
 pub(crate) fn part() -> Option<(String, Vec<String>)> {

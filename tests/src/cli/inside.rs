@@ -8,7 +8,7 @@ use nodemend_lab::hostile::remover::{self, Remove};
 use nodemend_lab::inside::detach::{self, Detach};
 use nodemend_lab::inside::hold::{self, Hold};
 use nodemend_lab::inside::{init, janitor};
-use nodemend_lab::{LabError, Result, standin};
+use nodemend_lab::{LabError, Result, kubelet, pods, standin};
 
 /// Parts of a node.
 #[derive(Debug, Subcommand)]
@@ -41,6 +41,26 @@ pub(crate) enum Inside {
     /// Keep a network namespace alive.
     #[command(hide = true)]
     Hold { way: String, netns: PathBuf },
+    /// Clean up after pods, as kubelet of that era does.
+    #[command(hide = true)]
+    Housekeeping {
+        era: String,
+        /// For ever, at this interval in milliseconds.
+        #[arg(long)]
+        every: Option<u64>,
+    },
+    /// Mount a file system that answers nothing.
+    #[command(hide = true)]
+    Hang { at: PathBuf },
+    /// Become a program with mounts of its own.
+    #[command(hide = true)]
+    Apart {
+        #[arg(trailing_var_arg = true, required = true)]
+        argv: Vec<String>,
+    },
+    /// Make many pod directories.
+    #[command(hide = true)]
+    PodCrowd { pods: u32, mounts_each: u32 },
     /// Remove a tree by the library.
     #[command(hide = true)]
     Remove(Remove),
@@ -68,6 +88,10 @@ pub(crate) fn run(part: Inside) -> Result<ExitCode> {
             let known = Hold::named(&way).ok_or_else(|| LabError::Odd(format!("no way to hold: {way}")))?;
             hold::run(known, &netns)?;
         }
+        Inside::Housekeeping { era, every } => kubelet::keep_house(&era, every)?,
+        Inside::Hang { at } => pods::hang_fuse(&at)?,
+        Inside::Apart { argv } => pods::apart(&argv)?,
+        Inside::PodCrowd { pods, mounts_each } => pods::make_crowd(pods, mounts_each)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::cgroups;
 use crate::error::{Doing, LabError, Result};
-use crate::tools;
+use crate::{loops, tools};
 
 /// The first line that a ready node says.
 const READY: &str = "ready";
@@ -95,9 +95,13 @@ pub fn run(cgroup: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{said}").doing(|| "report to the owner".to_owned())?;
     if let Ok((_, mut init)) = outcome {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        // While the node's mounts stand: later the kernel has no path for a device file that was bound in it.
+        loops::detach(cgroup);
         let _ = init.kill();
         // Returns when every process of the pid namespace is gone.
         let _ = init.wait();
+        // Those on which another lay.
+        loops::detach(cgroup);
         cgroups::remove(cgroup);
     }
     Ok(())
