@@ -15,6 +15,7 @@ use fuser::{
     ReplyWrite, Request, Session, WriteFlags,
 };
 use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
@@ -96,6 +97,10 @@ pub(crate) fn serve_here(arguments: &[String]) -> Result<()> {
     config.n_threads = Some(usize::from(AT_ONCE));
     config.clone_fd = true;
     let session = Session::new(Served { file, size }, mounted, &config)?;
+    // Away from the mounts that need this process: were it the last one among them, the kernel would have it unmount the file
+    // system on its own disk while it ends, and wait for its answers for ever. Every loop device of the machine waits with it.
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    umount2(Path::new(mounted), MntFlags::MNT_DETACH)?;
     say("ready");
     session.run()?;
     Ok(())
