@@ -39,8 +39,13 @@ fn schemas() -> [(&'static str, &'static str, Schema); 2] {
 fn the_schemas_in_docs_are_those_of_the_code() {
     let judging = schemas().map(|(tool, _, schema)| (tool, schema));
     // What this one prints is compared in rm_tool.rs.
-    let removal = [("mend-rm", schema_for!(mend_rm::RemovalReport))];
-    for (tool, schema) in judging.into_iter().chain(removal) {
+    let removal = ("mend-rm", schema_for!(mend_rm::RemovalReport));
+    // Of this one there is no recording: a node's is made when it is needed.
+    let pods = (
+        "mend-pods",
+        schema_for!(Document<nodemend_pods::PodDir, nodemend_pods::Details>),
+    );
+    for (tool, schema) in judging.into_iter().chain([removal, pods]) {
         let path = root().join(format!("docs/schema/{tool}.json"));
         let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
         if std::env::var_os("NODEMEND_WRITE_SCHEMAS").is_some() {
