@@ -1,0 +1,3 @@
+//! `mend-containerd`.
+
+fn main() {}

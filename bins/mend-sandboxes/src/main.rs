@@ -1,0 +1,3 @@
+//! `mend-sandboxes`.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! containerd's root set aside and made anew, and the runbook around it.
+#![forbid(unsafe_code)]
