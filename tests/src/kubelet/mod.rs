@@ -156,6 +156,10 @@ impl Node {
         let line: Vec<&str> = std::iter::once(link.as_str())
             .chain(argv.iter().map(String::as_str))
             .collect();
+        // The threads of one that was killed may hold the port a moment longer than its main thread lives.
+        self.await_that("a free port", Duration::from_secs(20), log, || {
+            !ports.iter().any(|port| self.listens(*port))
+        })?;
         let pid = self.detach(&["--log", log, "--argv0", &called], &line)?;
         self.await_that(
             &format!("{name} that listens"),
