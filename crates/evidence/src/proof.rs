@@ -1,6 +1,7 @@
 //! The two proofs: of a judgement, and of a second look under a lock.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use crate::claim::{Evidence, Source};
 use crate::verdict::{Kept, Subject, Verdict, judge};
@@ -13,8 +14,8 @@ pub trait Lock {}
 #[derive(Debug, PartialEq, Eq)]
 pub struct Orphan<T> {
     subject: T,
-    required: Vec<Source>,
-    evidence: Vec<Evidence>,
+    pub(crate) required: Arc<[Source]>,
+    pub(crate) evidence: Arc<[Evidence]>,
 }
 
 /// What a later look at the same object gave.
@@ -27,7 +28,7 @@ pub struct Look<T> {
 }
 
 impl<T> Orphan<T> {
-    pub(crate) fn proven(subject: T, required: Vec<Source>, evidence: Vec<Evidence>) -> Self {
+    pub(crate) fn proven(subject: T, required: Arc<[Source]>, evidence: Arc<[Evidence]>) -> Self {
         Self {
             subject,
             required,
@@ -46,7 +47,7 @@ impl<T> Orphan<T> {
     }
 
     /// Gives the proof up and keeps the object.
-    pub fn release(self, reason: impl Into<std::sync::Arc<str>>) -> Kept<T> {
+    pub fn release(self, reason: impl Into<Arc<str>>) -> Kept<T> {
         Kept {
             subject: self.subject,
             reason: reason.into(),
@@ -73,10 +74,10 @@ impl<T: Subject> Orphan<T> {
             return Err(Kept {
                 subject: again.subject,
                 reason: "it is not the same object any more: it was replaced since the first look".into(),
-                evidence: again.evidence,
+                evidence: again.evidence.into(),
             });
         }
-        let mut sources = self.required;
+        let mut sources = self.required.to_vec();
         sources.extend(
             required
                 .iter()
@@ -127,7 +128,7 @@ impl<T: Subject> Orphan<T> {
 #[derive(Debug)]
 pub struct Confirmed<'l, T> {
     subject: T,
-    evidence: Vec<Evidence>,
+    evidence: Arc<[Evidence]>,
     lock: PhantomData<&'l ()>,
 }
 

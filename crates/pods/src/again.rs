@@ -1,6 +1,7 @@
 //! The look under the lock, for one pod directory after the other.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodemend_evidence::{Look, Source, Subject};
@@ -26,7 +27,7 @@ struct Taken {
     at: Instant,
     /// How long it took: a node on which a look takes a minute must not be looked at all the time.
     took: Duration,
-    looks: HashMap<Uid, Look<PodDir>>,
+    looks: HashMap<Uid, Look<Arc<PodDir>>>,
 }
 
 impl<'a> ThirdLook<'a> {

@@ -14,6 +14,7 @@ mod unmount;
 mod work;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nodemend_evidence::{Look, Orphan, Outcome, Source, Subject};
@@ -55,7 +56,7 @@ pub struct Purge {
 #[derive(Debug)]
 pub enum Again {
     /// It is there.
-    Here(Box<Look<PodDir>>),
+    Here(Box<Look<Arc<PodDir>>>),
     /// It is not there any more.
     Gone,
     /// It could not be looked at, or is nothing of ours any more, because …
@@ -113,7 +114,7 @@ pub struct Tools<'a> {
 /// # Errors
 /// Only if nothing could be tried. What failed for one directory is its outcome.
 pub fn apply(
-    orphans: Vec<Orphan<PodDir>>,
+    orphans: Vec<Orphan<Arc<PodDir>>>,
     lock: &HostLock,
     again: &mut dyn Looks,
     repair: &Repair,
@@ -145,7 +146,7 @@ fn check_run(run: &str) -> Result<(), Error> {
 }
 
 fn one(
-    orphan: Orphan<PodDir>,
+    orphan: Orphan<Arc<PodDir>>,
     lock: &HostLock,
     again: &mut dyn Looks,
     repair: &Repair,

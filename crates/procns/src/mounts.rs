@@ -117,7 +117,7 @@ fn select(table: &[u8]) -> Result<Vec<NetnsMount>, String> {
     {
         let parsed = mountinfo::parse(line).map_err(|e| e.to_string())?;
         for mount in parsed {
-            if let (Some(inode), "nsfs") = (mount.netns_inode(), mount.fstype.as_str()) {
+            if let (Some(inode), "nsfs") = (mount.netns_inode(), &*mount.fstype) {
                 mounts.push(NetnsMount {
                     id: mount.id,
                     inode,

@@ -4,6 +4,7 @@
 //! came to light below is judged again, data is archived or quarantined, and only then the rest is removed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nodemend_evidence::{Confirmed, Outcome};
 use nodemend_rmtree::{End, Observer, Options, Pace, Tree, remove};
@@ -25,7 +26,7 @@ use crate::quarantine::{KeptItem, QUARANTINE, Shelf, manifest, outside_of_pods, 
 use crate::volume::{Class, Content};
 
 /// Removes a pod directory, if every gate is open.
-pub(crate) fn purge(proof: Confirmed<'_, PodDir>, options: &Purge, work: &mut Work<'_, '_>) -> Outcome {
+pub(crate) fn purge(proof: Confirmed<'_, Arc<PodDir>>, options: &Purge, work: &mut Work<'_, '_>) -> Outcome {
     let dir = proof.subject();
     let pod = match work.hold(dir) {
         Ok(Some(pod)) => pod,
