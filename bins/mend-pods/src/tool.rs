@@ -11,8 +11,8 @@ use nodemend_cli::{Repair, UsageError, Working, environment_endpoint, remark};
 use nodemend_evidence::{Orphan, Outcome, Plan, Report};
 use nodemend_hostfs::{Host, HostLock, StateDir};
 use nodemend_pods::{
-    Access, Details, Discovery, KubeletProcess, LayoutOptions, Named, Ownerless, Places, PodDir, PodIdentity, Policy,
-    Purge, Survey, SurveyOptions, ThirdLook, Tools, from_log, live_pods, silent, survey,
+    Access, Details, Discovery, KubeletProcess, LayoutOptions, Named, Ownerless, Places, PodDir, PodIdentity,
+    Policy, Purge, Survey, SurveyOptions, ThirdLook, Tools, from_log, live_pods, silent, survey,
 };
 
 use crate::arguments::Arguments;

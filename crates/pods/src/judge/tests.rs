@@ -358,7 +358,10 @@ fn another_directory_of_the_same_name_was_not_seen_before() {
     let first = node(&[DEAD]);
     let mut second = node(&[DEAD]);
     change(&mut second).identity.dir.ino = 9;
-    assert_eq!(planned(&first, &second, &Policy::default()).summary().undecided, 1);
+    assert_eq!(
+        planned(&first, &second, &Policy::default()).summary().undecided,
+        1
+    );
 }
 
 #[test]
@@ -531,7 +534,8 @@ fn a_kernel_source_that_did_not_answer_decides_nothing() {
 #[test]
 fn t09_what_could_not_be_read_is_not_empty() {
     let mut survey = node(&[DEAD]);
-    change(&mut survey).unread
+    change(&mut survey)
+        .unread
         .push("volumes/kubernetes.io~nfs/data: no answer within 5 s".into());
     expect(&survey, &Policy::default(), Undecided, "no answer within 5 s");
     let mut survey = node(&[DEAD]);
