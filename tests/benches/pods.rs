@@ -20,6 +20,8 @@ const LARGE: u32 = 10_000;
 /// As many in both, beside many others.
 const PURGED: u32 = 100;
 const TURNS: usize = 5;
+/// The most memory that a plan may take, in MiB.
+const AIM: f64 = 64.0;
 const PLAN: &str = "--grace 0s --settle 0s --output json";
 const PURGE: &str = "--grace 0s --settle 0s --output json --apply --yes --yes --purge --accept-ephemeral";
 /// The part of this program that measures processor time.
@@ -47,6 +49,9 @@ fn main() -> Result<()> {
         let mut most = 0.0_f64;
         for _ in 0..TURNS {
             most = most.max(against::peak(node, &tool, &words(PLAN))?);
+        }
+        if most >= AIM {
+            return Err(format!("{most:.1} MiB at its peak, and {AIM} is the aim").into());
         }
         let cost = cost(node, &tool)?;
         against::say(&format!(
