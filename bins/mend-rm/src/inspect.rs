@@ -179,7 +179,10 @@ fn plan_of(tree: &Tree, options: &Options, mount: Option<&Mount>) -> anyhow::Res
     let space = Space::of(tree.dir())?;
     let policy = tree.policy(options);
     Ok(Plan {
-        file_system: mount.map_or_else(|| tree.file_system().to_string(), |mount| mount.fstype.to_string()),
+        file_system: mount.map_or_else(
+            || tree.file_system().to_string(),
+            |mount| mount.fstype.to_string(),
+        ),
         mount: mount.map(|mount| mount_fact(mount, None)),
         policy: PolicyFact {
             warm_threads: policy.warm,
