@@ -337,6 +337,7 @@ fn a_plan_over_many_pods_is_linear_and_small() {
     let (small, _) = plan(1000);
     let (large, peak) = plan(10_000);
     assert!(large < small * 20, "{large:?} for ten times what took {small:?}");
-    // The aim is 64 MiB, and it is missed: 200 MiB. Until it is reached, this keeps it from growing.
-    assert!(peak < 256 << 10, "{peak} KiB");
+    // The released build is held below 64 MiB by a benchmark (`pods`). This one has 10 MiB more of its own, and on a busy
+    // machine the allocator keeps memory of threads that ended late: 54 to 74 MiB were seen.
+    assert!(peak < 96 << 10, "{peak} KiB");
 }

@@ -78,6 +78,7 @@ fn run_name() -> String {
 impl Repair for MendIpam {
     type Subject = Reservation;
     type Survey = Survey;
+    type First = Survey;
     type Details = Details;
 
     fn names(&self) -> (&'static str, &'static str) {
@@ -90,6 +91,10 @@ impl Repair for MendIpam {
 
     fn survey(&mut self) -> anyhow::Result<Survey> {
         Ok(blocking::survey(&self.host, &self.options)?)
+    }
+
+    fn first(&self, survey: Survey) -> Survey {
+        survey
     }
 
     fn plan(&self, first: &Survey, second: &Survey) -> Plan<Reservation> {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, stdin};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -10,8 +11,8 @@ use nodemend_cli::{Repair, UsageError, Working, environment_endpoint, remark};
 use nodemend_evidence::{Orphan, Outcome, Plan, Report};
 use nodemend_hostfs::{Host, HostLock, StateDir};
 use nodemend_pods::{
-    Access, Details, Discovery, KubeletProcess, LayoutOptions, Named, Places, PodDir, PodIdentity, Policy,
-    Purge, Survey, SurveyOptions, ThirdLook, Tools, from_log, live_pods, silent, survey,
+    Access, Details, Discovery, KubeletProcess, LayoutOptions, Named, Ownerless, Places, PodDir, PodIdentity,
+    Policy, Purge, Survey, SurveyOptions, ThirdLook, Tools, from_log, live_pods, silent, survey,
 };
 
 use crate::arguments::Arguments;
@@ -98,8 +99,9 @@ fn run_name() -> String {
 }
 
 impl Repair for MendPods {
-    type Subject = PodDir;
+    type Subject = Arc<PodDir>;
     type Survey = Survey;
+    type First = Ownerless;
     type Details = Details;
 
     fn names(&self) -> (&'static str, &'static str) {
@@ -114,7 +116,11 @@ impl Repair for MendPods {
         Ok(survey(&self.host, &self.options)?)
     }
 
-    fn plan(&self, first: &Survey, second: &Survey) -> Plan<PodDir> {
+    fn first(&self, survey: Survey) -> Ownerless {
+        Ownerless::of(&survey, &self.policy)
+    }
+
+    fn plan(&self, first: &Ownerless, second: &Survey) -> Plan<Arc<PodDir>> {
         nodemend_pods::plan(first, second, &self.policy)
     }
 
@@ -126,11 +132,11 @@ impl Repair for MendPods {
         silent(survey, &self.policy)
     }
 
-    fn details(&self, survey: &Survey, _plan: &Plan<PodDir>) -> Details {
+    fn details(&self, survey: &Survey, _plan: &Plan<Arc<PodDir>>) -> Details {
         Details::of(survey, &self.run)
     }
 
-    fn headlines(&self, details: &Details, report: &Report<PodDir>) -> Vec<String> {
+    fn headlines(&self, details: &Details, report: &Report<Arc<PodDir>>) -> Vec<String> {
         let mut lines = vec![root_line(details), kubelet_line(&details.kubelet)];
         let strangers = details.strangers.iter();
         lines.extend(strangers.map(|(path, why)| format!("NOTE  {} is left alone: {why}", path.display())));
@@ -140,13 +146,13 @@ impl Repair for MendPods {
         lines
     }
 
-    fn action(&self, survey: &Survey, subject: &PodDir) -> String {
+    fn action(&self, survey: &Survey, subject: &Arc<PodDir>) -> String {
         self.repair.intent(subject, survey.taken)
     }
 
     fn apply(
         &mut self,
-        orphans: Vec<Orphan<PodDir>>,
+        orphans: Vec<Orphan<Arc<PodDir>>>,
         lock: &HostLock,
         working: Working<'_>,
     ) -> anyhow::Result<Vec<(PodIdentity, Outcome)>> {

@@ -179,7 +179,10 @@ fn plan_of(tree: &Tree, options: &Options, mount: Option<&Mount>) -> anyhow::Res
     let space = Space::of(tree.dir())?;
     let policy = tree.policy(options);
     Ok(Plan {
-        file_system: mount.map_or_else(|| tree.file_system().to_string(), |mount| mount.fstype.clone()),
+        file_system: mount.map_or_else(
+            || tree.file_system().to_string(),
+            |mount| mount.fstype.to_string(),
+        ),
         mount: mount.map(|mount| mount_fact(mount, None)),
         policy: PolicyFact {
             warm_threads: policy.warm,
@@ -249,12 +252,12 @@ fn mount_fact(mount: &Mount, seen_by: Option<u32>) -> MountFact {
     let source = mount.source.to_string_lossy();
     MountFact {
         mountpoint: text(&mount.mountpoint),
-        source: if mount.root == Path::new("/") {
+        source: if *mount.root == *Path::new("/") {
             source.into_owned()
         } else {
             format!("{source}[{}]", mount.root.display())
         },
-        file_system: mount.fstype.clone(),
+        file_system: mount.fstype.to_string(),
         seen_by,
     }
 }

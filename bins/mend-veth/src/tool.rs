@@ -61,6 +61,7 @@ fn told_conf_dir(host: &Host, discovery: &Discovery, flags: &Flags) -> Option<Pa
 impl Repair for MendVeth {
     type Subject = VethPair;
     type Survey = Survey;
+    type First = Survey;
     type Details = NoDetails;
 
     fn names(&self) -> (&'static str, &'static str) {
@@ -81,6 +82,10 @@ impl Repair for MendVeth {
         let mut survey = blocking::survey(&self.host, &self.options)?;
         remember(&mut survey, &self.state)?;
         Ok(survey)
+    }
+
+    fn first(&self, survey: Survey) -> Survey {
+        survey
     }
 
     fn plan(&self, first: &Survey, second: &Survey) -> Plan<VethPair> {

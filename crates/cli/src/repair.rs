@@ -14,6 +14,8 @@ pub trait Repair {
     type Subject: Subject + Clone + Serialize;
     /// What it reads.
     type Survey: Serialize + DeserializeOwned;
+    /// What a plan needs of the first look: the whole of it, or less where a look is large.
+    type First;
     /// What its report says beyond the objects.
     type Details: Serialize;
 
@@ -26,8 +28,10 @@ pub trait Repair {
     /// # Errors
     /// If the look could not be taken at all.
     fn survey(&mut self) -> anyhow::Result<Self::Survey>;
+    /// Keeps of the first look what a plan needs.
+    fn first(&self, survey: Self::Survey) -> Self::First;
     /// Judges two looks.
-    fn plan(&self, first: &Self::Survey, second: &Self::Survey) -> Plan<Self::Subject>;
+    fn plan(&self, first: &Self::First, second: &Self::Survey) -> Plan<Self::Subject>;
     /// How many live owners the look knows, to tell a plan that would take everything.
     fn alive(&self, survey: &Self::Survey) -> usize;
     /// The sources that did not answer, each as a sentence.

@@ -100,11 +100,11 @@ impl<'a, R: Repair> Run<'a, R> {
     }
 
     /// The two looks, read here or from a recording. None if a signal came between them.
-    fn looks(&mut self) -> anyhow::Result<Option<(R::Survey, R::Survey)>> {
+    fn looks(&mut self) -> anyhow::Result<Option<(R::First, R::Survey)>> {
         let kind = self.repair.kind().replace("Report", "Recording");
         if let Some(path) = &self.flags.replay {
             let recording = Recording::load(path, &kind)?;
-            return Ok(Some((recording.first, recording.second)));
+            return Ok(Some((self.repair.first(recording.first), recording.second)));
         }
         if self.flags.root.is_none()
             && let Some(outside) = vantage::check()?
@@ -112,17 +112,26 @@ impl<'a, R: Repair> Run<'a, R> {
             return Err(outside.into());
         }
         let first = self.repair.survey()?;
-        self.signals.wait(self.flags.settle);
-        if self.signals.received().is_some() {
-            return Ok(None);
-        }
-        let second = self.repair.survey()?;
         let Some(path) = &self.flags.record else {
-            return Ok(Some((first, second)));
+            let first = self.repair.first(first);
+            let second = self.second()?;
+            return Ok(second.map(|second| (first, second)));
+        };
+        let Some(second) = self.second()? else {
+            return Ok(None);
         };
         let recording = Recording::new(&kind, first, second);
         recording.save(path)?;
-        Ok(Some((recording.first, recording.second)))
+        Ok(Some((self.repair.first(recording.first), recording.second)))
+    }
+
+    /// The second look, when the node had time to settle. None if a signal came meanwhile.
+    fn second(&mut self) -> anyhow::Result<Option<R::Survey>> {
+        self.signals.wait(self.flags.settle);
+        match self.signals.received() {
+            Some(_) => Ok(None),
+            None => self.repair.survey().map(Some),
+        }
     }
 
     /// Why nothing at all may be done, if so.

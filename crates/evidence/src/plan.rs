@@ -1,5 +1,9 @@
 //! The plan: every object of a survey, judged.
 
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,10 +57,37 @@ pub enum Refusal {
     },
 }
 
+/// Keeps each list of evidence once as it comes: of ten thousand orphans most are told the same.
+impl<T> FromIterator<Verdict<T>> for Plan<T> {
+    fn from_iter<I: IntoIterator<Item = Verdict<T>>>(verdicts: I) -> Self {
+        let (mut said, mut required) = (HashSet::new(), HashSet::new());
+        let once = |mut verdict: Verdict<T>| {
+            let (evidence, sources) = verdict.shared();
+            share(&mut said, evidence);
+            if let Some(sources) = sources {
+                share(&mut required, sources);
+            }
+            verdict
+        };
+        Self {
+            verdicts: verdicts.into_iter().map(once).collect(),
+        }
+    }
+}
+
+fn share<T: Eq + Hash>(known: &mut HashSet<Arc<[T]>>, list: &mut Arc<[T]>) {
+    match known.get(list) {
+        Some(same) => *list = Arc::clone(same),
+        None => {
+            known.insert(Arc::clone(list));
+        }
+    }
+}
+
 impl<T> Plan<T> {
     /// A plan of these verdicts.
     pub fn new(verdicts: Vec<Verdict<T>>) -> Self {
-        Self { verdicts }
+        verdicts.into_iter().collect()
     }
 
     /// Every verdict, in the order of the survey.

@@ -1,6 +1,7 @@
 //! The two proofs: of a judgement, and of a second look under a lock.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use crate::claim::{Evidence, Source};
 use crate::verdict::{Kept, Subject, Verdict, judge};
@@ -13,8 +14,8 @@ pub trait Lock {}
 #[derive(Debug, PartialEq, Eq)]
 pub struct Orphan<T> {
     subject: T,
-    required: Vec<Source>,
-    evidence: Vec<Evidence>,
+    pub(crate) required: Arc<[Source]>,
+    pub(crate) evidence: Arc<[Evidence]>,
 }
 
 /// What a later look at the same object gave.
@@ -27,7 +28,7 @@ pub struct Look<T> {
 }
 
 impl<T> Orphan<T> {
-    pub(crate) fn proven(subject: T, required: Vec<Source>, evidence: Vec<Evidence>) -> Self {
+    pub(crate) fn proven(subject: T, required: Arc<[Source]>, evidence: Arc<[Evidence]>) -> Self {
         Self {
             subject,
             required,
@@ -46,7 +47,7 @@ impl<T> Orphan<T> {
     }
 
     /// Gives the proof up and keeps the object.
-    pub fn release(self, reason: impl Into<std::sync::Arc<str>>) -> Kept<T> {
+    pub fn release(self, reason: impl Into<Arc<str>>) -> Kept<T> {
         Kept {
             subject: self.subject,
             reason: reason.into(),
@@ -69,29 +70,35 @@ impl<T: Subject> Orphan<T> {
         required: &[Source],
         again: Look<T>,
     ) -> Result<Confirmed<'l, T>, Kept<T>> {
-        if again.subject.identity() != self.subject.identity() {
-            return Err(Kept {
-                subject: again.subject,
-                reason: "it is not the same object any more: it was replaced since the first look".into(),
-                evidence: again.evidence,
-            });
-        }
-        let mut sources = self.required;
-        sources.extend(
-            required
-                .iter()
-                .filter(|s| !sources.contains(s))
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
-        match judge(again.subject, &sources, again.evidence) {
-            Verdict::Orphan(orphan) => Ok(Confirmed {
-                subject: orphan.subject,
-                evidence: orphan.evidence,
-                lock: PhantomData,
-            }),
-            Verdict::Live(kept) | Verdict::Undecided(kept) | Verdict::Foreign(kept) => Err(kept),
-        }
+        let orphan = judged_again(&self.subject, &self.required, required, again)?;
+        Ok(Confirmed {
+            subject: orphan.subject,
+            required: orphan.required,
+            evidence: orphan.evidence,
+            lock: PhantomData,
+        })
+    }
+}
+
+/// A later look at the same object must have found an orphan, by what was required before and what is required now.
+fn judged_again<T: Subject>(
+    before: &T,
+    required_before: &[Source],
+    required: &[Source],
+    again: Look<T>,
+) -> Result<Orphan<T>, Kept<T>> {
+    if again.subject.identity() != before.identity() {
+        return Err(Kept {
+            subject: again.subject,
+            reason: "it is not the same object any more: it was replaced since the first look".into(),
+            evidence: again.evidence.into(),
+        });
+    }
+    let mut sources = required_before.to_vec();
+    sources.extend(required.iter().filter(|s| !required_before.contains(s)).cloned());
+    match judge(again.subject, &sources, again.evidence) {
+        Verdict::Orphan(orphan) => Ok(orphan),
+        Verdict::Live(kept) | Verdict::Undecided(kept) | Verdict::Foreign(kept) => Err(kept),
     }
 }
 
@@ -127,7 +134,8 @@ impl<T: Subject> Orphan<T> {
 #[derive(Debug)]
 pub struct Confirmed<'l, T> {
     subject: T,
-    evidence: Vec<Evidence>,
+    required: Arc<[Source]>,
+    evidence: Arc<[Evidence]>,
     lock: PhantomData<&'l ()>,
 }
 
@@ -135,6 +143,17 @@ impl<T> Confirmed<'_, T> {
     /// The object to remove.
     pub fn subject(&self) -> &T {
         &self.subject
+    }
+
+    /// Makes sure that a proof still holds that had to wait, by another look under the same lock.
+    ///
+    /// # Errors
+    /// As [`Orphan::confirm`].
+    pub fn still(&self, required: &[Source], again: Look<T>) -> Result<(), Kept<T>>
+    where
+        T: Subject,
+    {
+        judged_again(&self.subject, &self.required, required, again).map(drop)
     }
 
     /// What the second look said, for the journal.

@@ -1,5 +1,7 @@
 //! The report: one document, the same for people and for programs.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +42,7 @@ pub struct Item<T> {
     /// What is known of the object itself.
     pub subject: T,
     /// Who was asked, and what they said.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Arc<[Evidence]>,
     /// What a repair does to it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub action: Option<String>,
@@ -81,7 +83,7 @@ impl<T: Subject + Clone> Report<T> {
                 verdict: verdict.kind(),
                 reason: verdict.reason().map(str::to_owned),
                 subject: verdict.subject().clone(),
-                evidence: verdict.evidence().to_vec(),
+                evidence: Arc::clone(verdict.said()),
                 action: (verdict.kind() == VerdictKind::Orphan).then(|| verdict.subject().action()),
                 outcome: None,
             })

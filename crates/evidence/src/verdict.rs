@@ -26,6 +26,23 @@ pub trait Subject {
     fn action(&self) -> String;
 }
 
+/// What is large is kept once, for the look, the plan and the report.
+impl<T: Subject> Subject for Arc<T> {
+    type Identity = T::Identity;
+
+    fn identity(&self) -> T::Identity {
+        (**self).identity()
+    }
+
+    fn title(&self) -> String {
+        (**self).title()
+    }
+
+    fn action(&self) -> String {
+        (**self).action()
+    }
+}
+
 /// The four verdicts, without what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -59,7 +76,7 @@ pub struct Kept<T> {
     /// Why it stays, in one sentence.
     pub reason: Arc<str>,
     /// Who said what.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Arc<[Evidence]>,
 }
 
 /// What follows from the claims.
@@ -81,7 +98,7 @@ impl<T> Verdict<T> {
         Self::Foreign(Kept {
             subject,
             reason: reason.into(),
-            evidence: Vec::new(),
+            evidence: Arc::default(),
         })
     }
 
@@ -105,9 +122,21 @@ impl<T> Verdict<T> {
 
     /// Who said what.
     pub fn evidence(&self) -> &[Evidence] {
+        self.said()
+    }
+
+    pub(crate) fn said(&self) -> &Arc<[Evidence]> {
         match self {
             Self::Live(kept) | Self::Undecided(kept) | Self::Foreign(kept) => &kept.evidence,
-            Self::Orphan(orphan) => orphan.evidence(),
+            Self::Orphan(orphan) => &orphan.evidence,
+        }
+    }
+
+    /// The lists that other verdicts may have too.
+    pub(crate) fn shared(&mut self) -> (&mut Arc<[Evidence]>, Option<&mut Arc<[Source]>>) {
+        match self {
+            Self::Live(kept) | Self::Undecided(kept) | Self::Foreign(kept) => (&mut kept.evidence, None),
+            Self::Orphan(orphan) => (&mut orphan.evidence, Some(&mut orphan.required)),
         }
     }
 
@@ -136,17 +165,17 @@ pub fn judge<T>(subject: T, required: &[Source], grounds: Vec<Evidence>) -> Verd
         return Verdict::Live(Kept {
             subject,
             reason,
-            evidence: grounds,
+            evidence: grounds.into(),
         });
     }
     if let Some(reason) = doubt(required, &grounds) {
         return Verdict::Undecided(Kept {
             subject,
             reason,
-            evidence: grounds,
+            evidence: grounds.into(),
         });
     }
-    Verdict::Orphan(Orphan::proven(subject, required.to_vec(), grounds))
+    Verdict::Orphan(Orphan::proven(subject, required.into(), grounds.into()))
 }
 
 /// Why the claims are not enough, if they are not.

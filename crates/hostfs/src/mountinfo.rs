@@ -1,8 +1,14 @@
 //! The mount table: `/proc/PID/mountinfo`, as proc(5) describes it.
+//!
+//! A node may have fifty thousand mounts, and most say the same of themselves: a table keeps each such word once.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::hash::Hash;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,17 +30,21 @@ pub struct Mount {
     /// Major and minor device number. Bind mounts share them with what they bind.
     pub dev: (u32, u32),
     /// What of the file system is mounted; `net:[4026532321]` for a network namespace.
-    pub root: PathBuf,
+    pub root: Arc<Path>,
     /// Where, seen from the root of the process.
     pub mountpoint: PathBuf,
     /// Type of the file system; `nsfs` for a namespace.
-    pub fstype: String,
+    pub fstype: Arc<str>,
     /// The source, as the file system tells it.
-    pub source: OsString,
+    pub source: Arc<OsStr>,
     /// The options of the file system itself, which all of its mounts share, as it tells them: `rw,subvolid=256,subvol=/a`.
     /// Only `subvolid` and `subvol` of btrfs are those of the mount.
-    #[serde(default)]
-    pub options: OsString,
+    #[serde(default = "nothing")]
+    pub options: Arc<OsStr>,
+}
+
+fn nothing() -> Arc<OsStr> {
+    OsStr::new("").into()
 }
 
 impl Mount {
@@ -65,26 +75,48 @@ pub fn parse(table: &[u8]) -> Result<Vec<Mount>, Error> {
 
 /// The mounts of a table one by one, for who needs few of many.
 pub fn rows(table: &[u8]) -> impl Iterator<Item = Result<Mount, Error>> {
+    let mut words = Words::default();
     table
         .split(|&byte| byte == b'\n')
         .enumerate()
         .filter(|(_, line)| !line.is_empty())
-        .map(|(index, line)| parse_line(line).ok_or(Error::MountTable { line: index + 1 }))
+        .map(move |(index, line)| parse_line(line, &mut words).ok_or(Error::MountTable { line: index + 1 }))
 }
 
-fn parse_line(line: &[u8]) -> Option<Mount> {
+/// What a table says again and again, each kept once.
+#[derive(Default)]
+struct Words {
+    roots: HashSet<Arc<Path>>,
+    types: HashSet<Arc<str>>,
+    others: HashSet<Arc<OsStr>>,
+}
+
+fn once<T>(known: &mut HashSet<Arc<T>>, word: &T) -> Arc<T>
+where
+    T: ?Sized + Eq + Hash,
+    Arc<T>: for<'w> From<&'w T>,
+{
+    if let Some(word) = known.get(word) {
+        return Arc::clone(word);
+    }
+    let word = Arc::from(word);
+    known.insert(Arc::clone(&word));
+    word
+}
+
+fn parse_line(line: &[u8], words: &mut Words) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let mut next = || fields.next();
     let id = number(next()?)?;
     let parent = number(next()?)?;
     let dev = std::str::from_utf8(next()?).ok()?.split_once(':')?;
-    let root = PathBuf::from(unescape(next()?));
-    let mountpoint = PathBuf::from(unescape(next()?));
+    let root = once(&mut words.roots, Path::new(&*unescape(next()?)));
+    let mountpoint = PathBuf::from(unescape(next()?).into_owned());
     // The mount options, then optional fields up to a lone dash.
     while next()? != b"-" {}
-    let fstype = String::from_utf8_lossy(next()?).into_owned();
-    let source = unescape(next()?);
-    let options = unescape(next()?);
+    let fstype = once(&mut words.types, &String::from_utf8_lossy(next()?));
+    let source = once(&mut words.others, &unescape(next()?));
+    let options = once(&mut words.others, &unescape(next()?));
     let dev = (dev.0.parse().ok()?, dev.1.parse().ok()?);
     Some(Mount {
         id,
@@ -103,7 +135,10 @@ fn number(field: &[u8]) -> Option<u64> {
 }
 
 /// Space, tab, newline and backslash stand as three octal digits behind a backslash.
-fn unescape(field: &[u8]) -> OsString {
+fn unescape(field: &[u8]) -> Cow<'_, OsStr> {
+    if !field.contains(&b'\\') {
+        return Cow::Borrowed(OsStr::from_bytes(field));
+    }
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
@@ -120,7 +155,7 @@ fn unescape(field: &[u8]) -> OsString {
             }
         }
     }
-    OsString::from_vec(bytes)
+    Cow::Owned(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
@@ -140,10 +175,20 @@ mod tests {
         let line = br"40 1 8:1 /a\040b /mnt/new\012line\134 rw,noatime master:1 - ext4 /dev/x\011y rw";
         let mount = &parse(line).unwrap()[0];
         assert_eq!(mount.mountpoint, Path::new("/mnt/new\nline\\"));
-        assert_eq!(mount.root, Path::new("/a b"));
-        assert_eq!(mount.source, "/dev/x\ty");
-        assert_eq!(mount.options, "rw");
+        assert_eq!(&*mount.root, Path::new("/a b"));
+        assert_eq!(&*mount.source, "/dev/x\ty");
+        assert_eq!(&*mount.options, "rw");
         assert_eq!(mount.netns_inode(), None);
+    }
+
+    #[test]
+    fn what_mounts_have_in_common_is_kept_once() {
+        let table = b"40 1 8:1 /a /one rw - ext4 /dev/sda1 rw\n41 1 8:1 /a /two rw - ext4 /dev/sda1 rw\n";
+        let mounts = parse(table).unwrap();
+        assert!(Arc::ptr_eq(&mounts[0].root, &mounts[1].root));
+        assert!(Arc::ptr_eq(&mounts[0].fstype, &mounts[1].fstype));
+        assert!(Arc::ptr_eq(&mounts[0].source, &mounts[1].source));
+        assert!(Arc::ptr_eq(&mounts[0].options, &mounts[1].options));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long a job may go without a sign of life, in seconds.
@@ -92,6 +92,7 @@ struct Worker {
     /// The job, the beats and the time of the last progress that was seen.
     last: (usize, u64, Instant),
     stuck: bool,
+    thread: JoinHandle<()>,
 }
 
 /// Does every job. One that shows no sign of life for [`PATIENCE`] is given up.
@@ -139,7 +140,15 @@ where
             Err(error) => return Err(error),
         }
     }
-    Ok(collect(patience, &shared, &mut workers))
+    let done = collect(patience, &shared, &mut workers);
+    if done.given_up.is_empty() {
+        // All have ended, or are about to. An allocator keeps memory for each thread that lives: the threads of the next
+        // list of jobs are to get the same.
+        for worker in workers {
+            let _ = worker.thread.join();
+        }
+    }
+    Ok(done)
 }
 
 fn start<J, A>(shared: &Arc<Shared<J, A>>) -> std::io::Result<Worker>
@@ -152,7 +161,7 @@ where
         beats: AtomicU64::new(0),
     });
     let (shared, own) = (Arc::clone(shared), Arc::clone(&pulse));
-    thread::Builder::new()
+    let thread = thread::Builder::new()
         .name("reader".into())
         .stack_size(512 << 10)
         .spawn(move || labour(&shared, &own))?;
@@ -160,6 +169,7 @@ where
         pulse,
         last: (IDLE, 0, Instant::now()),
         stuck: false,
+        thread,
     })
 }
 

@@ -1,9 +1,10 @@
 //! The look under the lock, for one pod directory after the other.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodemend_evidence::{Look, Source, Subject};
+use nodemend_evidence::{Look, Source};
 
 use crate::apply::{Again, Looks};
 use crate::judge::{Policy, looks_again};
@@ -12,7 +13,7 @@ use crate::survey::Survey;
 use crate::uid::Uid;
 
 /// For how long a look is good. A purge can take long, and a static pod's UID can live again meanwhile.
-const GOOD_FOR: Duration = Duration::from_secs(10);
+pub(crate) const GOOD_FOR: Duration = Duration::from_secs(10);
 
 /// Looks at the whole node, and again when the last look is too old to remove something by it.
 pub struct ThirdLook<'a> {
@@ -26,7 +27,7 @@ struct Taken {
     at: Instant,
     /// How long it took: a node on which a look takes a minute must not be looked at all the time.
     took: Duration,
-    looks: HashMap<Uid, Look<PodDir>>,
+    looks: HashMap<Uid, Look<Arc<PodDir>>>,
 }
 
 impl<'a> ThirdLook<'a> {
@@ -71,9 +72,9 @@ impl Looks for ThirdLook<'_> {
         if let Err(reason) = self.refresh() {
             return Again::Refused(reason);
         }
-        let looks = self.last.as_mut().map(|last| &mut last.looks);
-        match looks.and_then(|looks| looks.remove(&pod.identity().uid)) {
-            Some(look) => Again::Here(Box::new(look)),
+        let looks = self.last.as_ref().map(|last| &last.looks);
+        match looks.and_then(|looks| looks.get(&pod.uid)) {
+            Some(look) => Again::Here(Box::new(look.clone())),
             None => Again::Gone,
         }
     }

@@ -6,6 +6,7 @@ mod holders;
 mod inventory;
 mod leftovers;
 mod loops;
+mod namespaces;
 mod purge;
 pub(crate) mod steps;
 mod tables;
@@ -14,16 +15,22 @@ mod unmount;
 mod work;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nodemend_evidence::{Look, Orphan, Outcome, Source, Subject};
+use nodemend_evidence::{Confirmed, Look, Orphan, Outcome, Source, Subject};
 use nodemend_hostfs::{HostLock, Journal, StateDir};
 
+use crate::again::GOOD_FOR;
 use crate::error::Error;
 use crate::pod::{PodDir, PodIdentity};
 use inventory::Found;
 use leftovers::Leftovers;
+use purge::Begun;
 use work::Work;
+
+/// How many purges are at work at once. Each holds its directory open.
+const AT_ONCE: usize = 128;
 
 /// What became of each pod directory.
 pub type Outcomes = Vec<(PodIdentity, Outcome)>;
@@ -55,7 +62,7 @@ pub struct Purge {
 #[derive(Debug)]
 pub enum Again {
     /// It is there.
-    Here(Box<Look<PodDir>>),
+    Here(Box<Look<Arc<PodDir>>>),
     /// It is not there any more.
     Gone,
     /// It could not be looked at, or is nothing of ours any more, because …
@@ -113,7 +120,7 @@ pub struct Tools<'a> {
 /// # Errors
 /// Only if nothing could be tried. What failed for one directory is its outcome.
 pub fn apply(
-    orphans: Vec<Orphan<PodDir>>,
+    orphans: Vec<Orphan<Arc<PodDir>>>,
     lock: &HostLock,
     again: &mut dyn Looks,
     repair: &Repair,
@@ -123,17 +130,68 @@ pub fn apply(
     let uids = orphans.iter().map(|orphan| orphan.subject().uid.clone());
     let leftovers = Leftovers::of(uids.collect());
     let mut outcomes = Outcomes::with_capacity(orphans.len());
+    let mut begun = Vec::new();
     let mut work = Work::new(&mut tools, leftovers);
     for orphan in orphans {
         let identity = orphan.subject().identity();
         let outcome = match work.stopped() {
             true => Outcome::NotTried,
-            false => one(orphan, lock, again, repair, &mut work),
+            false => match one(orphan, lock, again, repair, &mut work) {
+                Done::All(outcome) => outcome,
+                Done::Half(purge) => {
+                    begun.push((outcomes.len(), purge));
+                    Outcome::NotTried
+                }
+            },
         };
         outcomes.push((identity, outcome));
-        work.progress(outcomes.len());
+        if begun.len() >= AT_ONCE || !work.is_fresh() {
+            finish(&mut begun, again, &mut work, &mut outcomes);
+        }
+        work.progress(outcomes.len() - begun.len());
     }
+    finish(&mut begun, again, &mut work, &mut outcomes);
+    work.progress(outcomes.len());
     Ok(outcomes)
+}
+
+/// How far one pod directory is.
+enum Done<'l, 'o> {
+    All(Outcome),
+    Half(Box<Begun<'l, 'o>>),
+}
+
+/// Ends the purges that have begun. One that had to wait for long is looked at once more.
+fn finish(
+    begun: &mut Vec<(usize, Box<Begun<'_, '_>>)>,
+    again: &mut dyn Looks,
+    work: &mut Work<'_, '_>,
+    outcomes: &mut Outcomes,
+) {
+    for (at, purge) in begun.drain(..) {
+        let still = match purge.age() < GOOD_FOR {
+            true => Ok(()),
+            false => still(purge.proof(), again),
+        };
+        let outcome = match still {
+            Ok(()) => purge.finish(work),
+            Err(why) => purge.failed(&why),
+        };
+        if let Some(slot) = outcomes.get_mut(at) {
+            slot.1 = outcome;
+        }
+    }
+}
+
+fn still(proof: &Confirmed<'_, Arc<PodDir>>, again: &mut dyn Looks) -> Result<(), String> {
+    match again.look(proof.subject()) {
+        Again::Here(look) => proof
+            .still(again.required(), *look)
+            .map_err(|kept| kept.reason.to_string()),
+        // kubelet removed it, and the purge will see that.
+        Again::Gone => Ok(()),
+        Again::Refused(why) => Err(why),
+    }
 }
 
 fn check_run(run: &str) -> Result<(), Error> {
@@ -144,23 +202,26 @@ fn check_run(run: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn one(
-    orphan: Orphan<PodDir>,
-    lock: &HostLock,
+fn one<'l, 'o>(
+    orphan: Orphan<Arc<PodDir>>,
+    lock: &'l HostLock,
     again: &mut dyn Looks,
-    repair: &Repair,
+    repair: &'o Repair,
     work: &mut Work<'_, '_>,
-) -> Outcome {
+) -> Done<'l, 'o> {
     let look = match again.look(orphan.subject()) {
         Again::Here(look) => look,
-        Again::Gone => return Outcome::AlreadyGone,
-        Again::Refused(why) => return Outcome::Refused(why),
+        Again::Gone => return Done::All(Outcome::AlreadyGone),
+        Again::Refused(why) => return Done::All(Outcome::Refused(why)),
     };
     match orphan.confirm(lock, again.required(), *look) {
-        Err(kept) => Outcome::Refused(kept.reason.to_string()),
+        Err(kept) => Done::All(Outcome::Refused(kept.reason.to_string())),
         Ok(proof) => match repair {
-            Repair::Unblock => unblock::unblock(proof, work),
-            Repair::Purge(options) => purge::purge(proof, options, work),
+            Repair::Unblock => Done::All(unblock::unblock(proof, work)),
+            Repair::Purge(options) => match purge::begin(proof, options, work) {
+                Ok(begun) => Done::Half(Box::new(begun)),
+                Err(outcome) => Done::All(outcome),
+            },
         },
     }
 }

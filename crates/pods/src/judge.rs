@@ -1,6 +1,7 @@
 //! From surveys to a plan. Pure: it reads no file and no clock.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nodemend_evidence::{Claim, Evidence, Look, Plan, Source, Subject, judge};
@@ -41,25 +42,42 @@ pub(crate) struct Looks {
     /// The sources that must all have answered.
     pub(crate) required: Vec<Source>,
     /// The directories.
-    pub(crate) pods: Vec<Look<PodDir>>,
+    pub(crate) pods: Vec<Look<Arc<PodDir>>>,
+}
+
+/// What had no known owner in the first look: all of it that a plan needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ownerless(HashSet<PodIdentity>);
+
+impl Ownerless {
+    /// Of the first look.
+    pub fn of(first: &Survey, policy: &Policy) -> Self {
+        let scene = Scene::of(first, policy);
+        let no_owner = |pod: &&Arc<PodDir>| {
+            let said = scene.evidence(pod);
+            !said.iter().any(|said| matches!(said.claim, Claim::InUse(_)))
+        };
+        let pods = first.layout.pods.iter().filter(no_owner);
+        Self(pods.map(Subject::identity).collect())
+    }
 }
 
 /// Judges every pod directory of the second look, with the first look as one of the sources.
 ///
-/// Both surveys must be of the same node; the second is later. A directory is an orphan only if kubelet, or the API server
+/// Both looks must be of the same node; the second is later. A directory is an orphan only if kubelet, or the API server
 /// in its place, answered and does not know the pod; no runtime has a record of it, or every runtime is provably dead; no
 /// process belongs to it or works in it; nobody else has something of it mounted; no device stands on it; it is older
 /// than the grace; and the first look saw the same directory as ownerless.
-pub fn plan(first: &Survey, second: &Survey, policy: &Policy) -> Plan<PodDir> {
-    let earlier = ownerless(first, policy);
+pub fn plan(first: &Ownerless, second: &Survey, policy: &Policy) -> Plan<Arc<PodDir>> {
     let source = first_look();
     let seen = Claim::absent("nobody owned it in the first look either");
     let unseen =
         Claim::unknown("in the first look it was not there, or somebody could have owned it; run again");
-    let Looks { mut required, pods } = Scene::of(second, policy).looks();
+    let scene = Scene::of(second, policy);
+    let mut required = scene.required();
     required.push(source.clone());
-    let verdicts = pods.into_iter().map(|mut look| {
-        let claim = if earlier.contains(&look.subject.identity()) {
+    let verdicts = scene.looks().map(|mut look| {
+        let claim = if first.0.contains(&look.subject.identity) {
             &seen
         } else {
             &unseen
@@ -67,28 +85,21 @@ pub fn plan(first: &Survey, second: &Survey, policy: &Policy) -> Plan<PodDir> {
         look.evidence.push(Evidence::new(&source, claim.clone()));
         judge(look.subject, &required, look.evidence)
     });
-    Plan::new(verdicts.collect())
+    verdicts.collect()
 }
 
 fn first_look() -> Source {
     Source::new("first look")
 }
 
-/// What had no known owner in a look.
-fn ownerless(survey: &Survey, policy: &Policy) -> HashSet<PodIdentity> {
-    let scene = Scene::of(survey, policy);
-    let no_owner = |pod: &&PodDir| {
-        let said = scene.evidence(pod);
-        !said.iter().any(|said| matches!(said.claim, Claim::InUse(_)))
-    };
-    let pods = survey.layout.pods.iter().filter(no_owner);
-    pods.map(Subject::identity).collect()
-}
-
 /// The looks of a third survey, taken under the lock, for [`nodemend_evidence::Orphan::confirm`]. The plan that is being
 /// carried out is the earlier look.
 pub(crate) fn looks_again(survey: &Survey, policy: &Policy) -> Looks {
-    let mut looks = Scene::of(survey, policy).looks();
+    let scene = Scene::of(survey, policy);
+    let mut looks = Looks {
+        required: scene.required(),
+        pods: scene.looks().collect(),
+    };
     let source = first_look();
     let planned = Claim::absent("it was planned as an orphan");
     looks.required.push(source.clone());

@@ -53,7 +53,7 @@ pub struct Layout {
     /// Other paths by which the same root is seen, by mounts.
     pub also_at: Vec<PathBuf>,
     /// The pod directories, by UID.
-    pub pods: Vec<PodDir>,
+    pub pods: Vec<Arc<PodDir>>,
     /// What else lies in `pods/`, each with the reason why it is not ours.
     pub strangers: Vec<(PathBuf, String)>,
     /// What could not be read of the mount tables or of the root, so that nothing is known of any pod.
@@ -262,7 +262,7 @@ fn assemble(
                     .map(|mounts| std::mem::take(&mut *lock(mounts)));
                 let mounts = mounts.unwrap_or_default();
                 let name = logs.get(&uid).cloned();
-                pods.push(sight.pod(uid, path, *draft, mounts, name, walked.mount));
+                pods.push(Arc::new(sight.pod(uid, path, *draft, mounts, name, walked.mount)));
             }
         }
     }

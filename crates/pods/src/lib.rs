@@ -30,7 +30,7 @@ pub use apply::{Again, Looks, Outcomes, Places, Purge, Repair, Tools, apply};
 pub use details::Details;
 pub use error::Error;
 pub use from_log::{Named, from_log};
-pub use judge::{Policy, plan};
+pub use judge::{Ownerless, Policy, plan};
 pub use layout::{DEFAULT_KUBELET_ROOT, FoundRoot, Layout, LayoutError, LayoutOptions, find_root, layout};
 pub use loss::{Loss, Sum};
 pub use mount::{PodMount, Seer, Tie};

@@ -72,7 +72,7 @@ impl Loss {
             let path = pod.path.join(&volume.path);
             let is_in_memory = volume.plugin == "kubernetes.io/empty-dir"
                 && pod.mounts.iter().any(|mount| {
-                    let fstype = mount.mount.fstype.as_str();
+                    let fstype = &*mount.mount.fstype;
                     mount.seen_by.is_none()
                         && mount.tie == Tie::In
                         && mount.mount.mountpoint == path

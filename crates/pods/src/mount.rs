@@ -1,5 +1,7 @@
 //! A mount that has to do with a pod directory.
 
+use std::sync::Arc;
+
 use nodemend_hostfs::mountinfo::Mount;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ pub struct PodMount {
     /// How it has to do with the directory.
     pub tie: Tie,
     /// None in this process's own mount namespace; else a process that sees it.
-    pub seen_by: Option<Seer>,
+    pub seen_by: Option<Arc<Seer>>,
 }
 
 /// How a mount has to do with a pod directory.

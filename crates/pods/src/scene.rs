@@ -1,13 +1,14 @@
 //! One survey, arranged for questions.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nodemend_evidence::{Claim, Evidence, Look, Source};
 use nodemend_hostfs::Spoken;
 
 use crate::claims::{self, Heard, Sources, is_below};
-use crate::judge::{Looks, Policy};
+use crate::judge::Policy;
 use crate::pod::PodDir;
 use crate::runtimes::{self, Runtimes};
 use crate::survey::Survey;
@@ -168,17 +169,11 @@ impl<'a> Scene<'a> {
     }
 
     /// Everything that this survey says of each pod directory.
-    pub(crate) fn looks(&self) -> Looks {
-        let pods = self.survey.layout.pods.iter();
-        Looks {
-            required: self.required(),
-            pods: pods
-                .map(|pod| Look {
-                    subject: pod.clone(),
-                    evidence: self.evidence(pod),
-                })
-                .collect(),
-        }
+    pub(crate) fn looks(&self) -> impl Iterator<Item = Look<Arc<PodDir>>> {
+        self.survey.layout.pods.iter().map(|pod| Look {
+            subject: Arc::clone(pod),
+            evidence: self.evidence(pod),
+        })
     }
 
     /// Each required source that did not answer, as `source: reason`.

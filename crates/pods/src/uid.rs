@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// kubelet itself takes every name in `pods/` for a UID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Uid(String);
+pub struct Uid(Arc<str>);
 
 impl Uid {
     /// The text.
@@ -49,7 +50,7 @@ impl FromStr for Uid {
             [a, b, c, d, e] => hex(a, 8) && hex(b, 4) && hex(c, 4) && hex(d, 4) && hex(e, 12),
             _ => false,
         };
-        is_one.then(|| Self(text.to_owned())).ok_or(NotAUid)
+        is_one.then(|| Self(text.into())).ok_or(NotAUid)
     }
 }
 

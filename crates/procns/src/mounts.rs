@@ -13,6 +13,15 @@ use crate::procfs::{LinkText, is_gone, read_records};
 /// The most of a mount table that is read, in bytes: about half a million mounts.
 pub(crate) const LIMIT: usize = 128 << 20;
 
+/// Room for the largest table. Only what is read into it costs memory, and an allocator gives a piece of this size back to the
+/// kernel as a whole; what grows by doubling it keeps (`M_MMAP_THRESHOLD` in mallopt(3)).
+pub(crate) fn room() -> Vec<u8> {
+    let mut buffer = Vec::new();
+    // Where memory is not given before it is used, it must grow.
+    let _ = buffer.try_reserve_exact(LIMIT + 1);
+    buffer
+}
+
 /// What a mount table says.
 pub(crate) enum Answer {
     /// These network namespaces are mounted in it.
@@ -47,7 +56,7 @@ pub(crate) fn look(
     pulse: &Pulse,
     answer: &mut dyn FnMut(Answer),
 ) {
-    let mut buffer = Vec::new();
+    let mut buffer = room();
     for viewer in in_order(proc, &table.viewers) {
         pulse.beat();
         let path = format!("{viewer}/mountinfo");
@@ -117,7 +126,7 @@ fn select(table: &[u8]) -> Result<Vec<NetnsMount>, String> {
     {
         let parsed = mountinfo::parse(line).map_err(|e| e.to_string())?;
         for mount in parsed {
-            if let (Some(inode), "nsfs") = (mount.netns_inode(), mount.fstype.as_str()) {
+            if let (Some(inode), "nsfs") = (mount.netns_inode(), &*mount.fstype) {
                 mounts.push(NetnsMount {
                     id: mount.id,
                     inode,

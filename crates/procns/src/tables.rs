@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::census::{Census, MountNamespace};
 use crate::error::Error;
-use crate::mounts::{LIMIT, in_order};
+use crate::mounts::{LIMIT, in_order, room};
 use crate::pool::{self, PATIENCE, Pulse};
 use crate::procfs::{is_gone, open_proc, read_records};
 use crate::take::{own, own_mount_namespace};
@@ -145,7 +145,7 @@ fn table<A>(
 ) -> Result<Option<(Viewer, A)>, String> {
     let path = format!("{of}/mountinfo");
     let unread = |reason: String| format!("mount namespace {}: /proc/{path}: {reason}", job.namespace);
-    let mut buffer = Vec::new();
+    let mut buffer = room();
     match read_records(proc, path.as_str(), &mut buffer, LIMIT) {
         Ok(true) => {}
         Ok(false) => return Err(unread("larger than any mount table should be".into())),

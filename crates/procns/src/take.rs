@@ -89,7 +89,7 @@ impl Here {
             unread: Vec::new(),
         };
         let table = format!("{own}/mountinfo");
-        match mounts::netns_mounts(proc, &table, &mut Vec::new()) {
+        match mounts::netns_mounts(proc, &table, &mut mounts::room()) {
             Ok(mounts) => here.mounts = mounts,
             Err(mounts::Trouble::Gone) => here.unread.push(format!("/proc/{table}: it is not there")),
             Err(mounts::Trouble::Unread(reason)) => here.unread.push(format!("/proc/{table}: {reason}")),

@@ -126,7 +126,7 @@ pub(crate) fn memory(pod: &Held, uid: &str, tables: &Tables, found: &[Found]) ->
     let place = |near: &Near| near.mount.mountpoint.strip_prefix(pod.path()).map(Path::to_owned);
     let in_memory: Vec<&Near> = tables
         .ours(uid)
-        .filter(|near| IN_MEMORY.contains(&near.mount.fstype.as_str()))
+        .filter(|near| IN_MEMORY.contains(&&*near.mount.fstype))
         .collect();
     let made: HashSet<(u32, u32)> = in_memory
         .iter()
@@ -140,7 +140,7 @@ pub(crate) fn memory(pod: &Held, uid: &str, tables: &Tables, found: &[Found]) ->
     let mut known = HashSet::new();
     // A bind mount of a part may come first in the table: the mount that shows all of it is asked.
     let mut by_size = in_memory.clone();
-    by_size.sort_by_key(|near| near.mount.root != Path::new("/"));
+    by_size.sort_by_key(|near| *near.mount.root != *Path::new("/"));
     for near in by_size {
         let dev = near.mount.dev;
         if made.contains(&dev) || tables.is_mounted_elsewhere(dev) || !known.insert(dev) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::deadline::within;
-use super::tables::numbers;
+use super::namespaces::numbers;
 use crate::error::Error;
 
 /// How long all processes together may take: a read of one that is stuck does not end.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
 use super::deadline::within;
-use super::tables::numbers;
+use super::namespaces::numbers;
 use crate::error::Error;
 
 /// How long `losetup` may take.

@@ -2,288 +2,167 @@
 //!
 //! Every refusal comes before the first change. Then: what ends with an unmount is archived, everything is unmounted, what
 //! came to light below is judged again, data is archived or quarantined, and only then the rest is removed.
+//!
+//! A look at all mount tables takes long where there are many mounts, and each pod needs one after its unmounts. So the
+//! purges of some pods begin, one look is taken, and then they end.
 
-use std::path::{Path, PathBuf};
+mod keep;
+mod plan;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nodemend_evidence::{Confirmed, Outcome};
 use nodemend_rmtree::{End, Observer, Options, Pace, Tree, remove};
 
-use super::gates::{self, Memory};
-use super::inventory::Found;
-use super::loops::{self, Loop};
-use super::steps::{Step, name};
-use super::tables::Near;
-use super::unmount::{self, Unmounted};
+use super::gates;
+use super::steps::Step;
+use super::unmount;
 use super::work::Work;
 use super::{Purge, leaked};
-use crate::archive::{self, Archive};
 use crate::error::Error;
 use crate::held::Held;
-use crate::measure::Sum;
 use crate::pod::PodDir;
-use crate::quarantine::{KeptItem, QUARANTINE, Shelf, manifest, outside_of_pods, real};
-use crate::volume::{Class, Content};
+use plan::{Plan, ephemeral, plan};
 
-/// Removes a pod directory, if every gate is open.
-pub(crate) fn purge(proof: Confirmed<'_, PodDir>, options: &Purge, work: &mut Work<'_, '_>) -> Outcome {
+/// A purge that has begun: every gate was open, and nothing is mounted in the directory any more, as far as that went.
+pub(crate) struct Begun<'l, 'o> {
+    proof: Confirmed<'l, Arc<PodDir>>,
+    pod: Held,
+    plan: Plan<'o>,
+    done: Vec<String>,
+    begun: Instant,
+    /// When the last unmount ended.
+    unmounted: Instant,
+}
+
+/// Begins to remove a pod directory, if every gate is open. Else the outcome.
+pub(crate) fn begin<'l, 'o>(
+    proof: Confirmed<'l, Arc<PodDir>>,
+    options: &'o Purge,
+    work: &mut Work<'_, '_>,
+) -> Result<Begun<'l, 'o>, Outcome> {
     let dir = proof.subject();
     let pod = match work.hold(dir) {
         Ok(Some(pod)) => pod,
-        Ok(None) => return Outcome::AlreadyGone,
-        Err(error) => return Outcome::Refused(error.to_string()),
+        Ok(None) => return Err(Outcome::AlreadyGone),
+        Err(error) => return Err(Outcome::Refused(error.to_string())),
     };
-    let plan = match plan(&pod, dir, options, work) {
-        Ok(plan) => plan,
-        Err(why) => return Outcome::Refused(why),
+    let now = Instant::now();
+    let plan = plan(&pod, dir, options, work).map_err(Outcome::Refused)?;
+    let mut begun = Begun {
+        proof,
+        pod,
+        plan,
+        done: Vec::new(),
+        begun: now,
+        unmounted: now,
     };
-    let mut done = Vec::new();
-    match carry_out(&pod, dir, plan, work, &mut done) {
-        Ok(()) => Outcome::Mended(done.join("; ")),
-        Err(why) if done.is_empty() => Outcome::Failed(format!("{why}; nothing was removed")),
-        Err(why) => Outcome::Failed(format!("{why}; before that: {}", done.join("; "))),
+    let result = begun.unmount(work);
+    begun.unmounted = Instant::now();
+    match result {
+        Ok(()) => Ok(begun),
+        Err(why) => Err(begun.failed(&why)),
     }
 }
 
-/// What a purge does with one pod, with every gate open.
-struct Plan<'a> {
-    options: &'a Purge,
-    mounts: Vec<Near>,
-    memory: Vec<Memory>,
-    loops: Vec<Loop>,
-    shelf: PathBuf,
-}
+impl<'l> Begun<'l, '_> {
+    /// The proof, for another look at the directory.
+    pub(crate) fn proof(&self) -> &Confirmed<'l, Arc<PodDir>> {
+        &self.proof
+    }
 
-fn plan<'a>(
-    pod: &Held,
-    dir: &PodDir,
-    options: &'a Purge,
-    work: &mut Work<'_, '_>,
-) -> Result<Plan<'a>, String> {
-    let said = |error: Error| error.to_string();
-    if let Some(unread) = dir.unread.first() {
-        return Err(unread.clone());
+    /// How old the proof is.
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
-    work.look().map_err(said)?;
-    let uid = dir.uid.as_str();
-    let tables = work.tables().map_err(said)?;
-    gates::mounts(uid, tables)?;
-    let found = work.inventory(pod, dir).map_err(said)?;
-    found.iter().try_for_each(gates::readable)?;
-    found.iter().try_for_each(gates::record)?;
-    let memory = gates::memory(pod, uid, tables, &found).map_err(said)?;
-    let mut lost = gates::total(&found);
-    for memory in &memory {
-        lost.entries += memory.sum.entries;
-        lost.bytes += memory.sum.bytes;
-        lost.newest = lost.newest.max(memory.sum.newest);
-        lost.more |= memory.sum.more;
-    }
-    ephemeral(&lost, &memory, options, pod)?;
-    let loops = loops::of_pod(kubelet_root(dir), uid).map_err(said)?;
-    for device in &loops {
-        if let Some(user) = device.user() {
-            return Err(format!(
-                "{} lies on {}, and {user}",
-                device.node.display(),
-                device.backing.display()
-            ));
+
+    /// It ended there.
+    pub(crate) fn failed(&self, why: &str) -> Outcome {
+        match self.done.is_empty() {
+            true => Outcome::Failed(format!("{why}; nothing was removed")),
+            false => Outcome::Failed(format!("{why}; before that: {}", self.done.join("; "))),
         }
     }
-    let shelf = shelf_path(dir, options);
-    // Anything may come to light below a mount, so there must be a place for it before anything is unmounted.
-    let needed =
-        found.iter().any(|found| found.class == Class::MaybeOnlyCopy) || tables.ours(uid).next().is_some();
-    if needed {
-        Shelf::for_pod(&shelf, pod).map_err(said)?;
-    }
-    Ok(Plan {
-        options,
-        mounts: tables.ours(uid).cloned().collect(),
-        memory,
-        loops,
-        shelf,
-    })
-}
 
-/// Two levels above a pod directory.
-fn kubelet_root(dir: &PodDir) -> &Path {
-    dir.path.ancestors().nth(2).unwrap_or(Path::new("/"))
-}
+    /// Does the rest.
+    pub(crate) fn finish(mut self, work: &mut Work<'_, '_>) -> Outcome {
+        match self.carry_out(work) {
+            Ok(()) => Outcome::Mended(self.done.join("; ")),
+            Err(why) => self.failed(&why),
+        }
+    }
 
-fn shelf_path(dir: &PodDir, options: &Purge) -> PathBuf {
-    match &options.quarantine {
-        Some(path) => real(path),
-        None => kubelet_root(dir).join(QUARANTINE),
+    fn unmount(&mut self, work: &mut Work<'_, '_>) -> Result<(), String> {
+        let (dir, plan) = (self.proof.subject(), &self.plan);
+        keep::archive_memory(&self.pod, dir, plan, work, &mut self.done)
+            .map_err(|error| error.to_string())?;
+        unmounting(dir, &mut self.done, |places| {
+            unmount::once(dir, &plan.mounts, work, places)
+        })
     }
-}
 
-/// The gate before what ends with the pod by contract.
-fn ephemeral(lost: &Sum, memory: &[Memory], options: &Purge, pod: &Held) -> Result<(), String> {
-    if lost.entries == 0 {
-        return Ok(());
-    }
-    if let Some(dir) = &options.archive {
-        return outside_of_pods(&real(dir), pod)
-            .and_then(|()| archive::check_room(&real(dir), *lost))
-            .map_err(|error| error.to_string());
-    }
-    if options.accept_ephemeral {
-        return Ok(());
-    }
-    let memory = match memory.first() {
-        Some(memory) => format!(
-            ", part of them in memory at {}, where unmounting ends them",
-            memory.place.display()
-        ),
-        None => String::new(),
-    };
-    Err(format!(
-        "it holds data that has no other copy: {}{memory}. --archive DIR keeps it, --accept-ephemeral lets it go",
-        gates::amount(lost)
-    ))
-}
-
-fn carry_out(
-    pod: &Held,
-    dir: &PodDir,
-    plan: Plan<'_>,
-    work: &mut Work<'_, '_>,
-    done: &mut Vec<String>,
-) -> Result<(), String> {
-    let said = |error: Error| error.to_string();
-    archive_memory(pod, dir, &plan, work, done).map_err(said)?;
-    unmount_all(dir, &plan, work, done)?;
-    let found = work.inventory(pod, dir).map_err(said)?;
-    found.iter().try_for_each(gates::readable)?;
-    found.iter().try_for_each(gates::record)?;
-    ephemeral(&gates::total(&found), &[], plan.options, pod)?;
-    archive_disk(pod, dir, &plan, &found, work, done).map_err(said)?;
-    detach(dir, &plan, work, done).map_err(said)?;
-    keep(pod, dir, &found, work, done).map_err(said)?;
-    quarantine(pod, dir, &plan, &found, work, done)?;
-    if work.stopped() {
-        return Err("the run was ended before the rest was removed; a second one carries on".to_owned());
-    }
-    remove_rest(dir, work, done)?;
-    // Made as there might have been something for it; one that has something in it stays.
-    let _ = std::fs::remove_dir(&plan.shelf);
-    let tools = &mut *work.tools;
-    let mut steps = super::steps::Steps {
-        journal: tools.journal,
-        run: tools.run,
-        uid: dir.uid.clone(),
-    };
-    done.extend(work.leftovers.clear(&dir.uid, tools.places, &mut steps));
-    let leak = leaked(&found);
-    if !leak.is_empty() {
-        done.push(leak.trim_start_matches("; ").to_owned());
-    }
-    Ok(())
-}
-
-/// What is in memory must be on a disk before it is unmounted.
-fn archive_memory(
-    pod: &Held,
-    dir: &PodDir,
-    plan: &Plan<'_>,
-    work: &mut Work<'_, '_>,
-    done: &mut Vec<String>,
-) -> Result<(), Error> {
-    let (Some(to), false) = (&plan.options.archive, plan.memory.is_empty()) else {
-        return Ok(());
-    };
-    let archive = Archive::create(&real(to), work.tools.run, &dir.uid, "-memory")?;
-    work.steps(dir).write(Step::Archive { to: &archive.path() })?;
-    fill(archive, done, |archive| {
-        for memory in &plan.memory {
-            let held = gates::open_memory(pod, &memory.place, memory.mount)?;
-            archive.add(&held, &memory.place)?;
+    fn carry_out(&mut self, work: &mut Work<'_, '_>) -> Result<(), String> {
+        let said = |error: Error| error.to_string();
+        let Self {
+            proof,
+            pod,
+            plan,
+            done,
+            unmounted,
+            ..
+        } = self;
+        let dir = proof.subject();
+        if !plan.mounts.is_empty() {
+            unmounting(dir, done, |places| {
+                unmount::rest(dir, &plan.mounts, *unmounted, work, places)
+            })?;
+        }
+        let found = work.inventory(pod, dir).map_err(said)?;
+        found.iter().try_for_each(gates::readable)?;
+        found.iter().try_for_each(gates::record)?;
+        ephemeral(&gates::total(&found), &[], plan.options, pod)?;
+        keep::archive_disk(pod, dir, plan, &found, work, done).map_err(said)?;
+        detach(dir, plan, work, done).map_err(said)?;
+        keep::records(pod, dir, &found, work, done).map_err(said)?;
+        keep::quarantine(pod, dir, plan, &found, work, done)?;
+        if work.stopped() {
+            return Err("the run was ended before the rest was removed; a second one carries on".to_owned());
+        }
+        remove_rest(dir, work, done)?;
+        // Made as there might have been something for it; one that has something in it stays.
+        let _ = std::fs::remove_dir(&plan.shelf);
+        let tools = &mut *work.tools;
+        let mut steps = super::steps::Steps {
+            journal: tools.journal,
+            run: tools.run,
+            uid: dir.uid.clone(),
+        };
+        done.extend(work.leftovers.clear(&dir.uid, tools.places, &mut steps));
+        let leak = leaked(&found);
+        if !leak.is_empty() {
+            done.push(leak.trim_start_matches("; ").to_owned());
         }
         Ok(())
-    })
-}
-
-fn archive_disk(
-    pod: &Held,
-    dir: &PodDir,
-    plan: &Plan<'_>,
-    found: &[Found],
-    work: &mut Work<'_, '_>,
-    done: &mut Vec<String>,
-) -> Result<(), Error> {
-    let Some(to) = &plan.options.archive else {
-        return Ok(());
-    };
-    let places: Vec<&Path> = gates::ephemeral(found)
-        .filter(|found| matches!(found.content, Content::Files { .. }))
-        .map(|found| found.leaf.as_path())
-        .collect();
-    if places.is_empty() {
-        return Ok(());
     }
-    let archive = Archive::create(&real(to), work.tools.run, &dir.uid, "")?;
-    work.steps(dir).write(Step::Archive { to: &archive.path() })?;
-    fill(archive, done, |archive| {
-        for place in places {
-            if let Some(held) = pod.below(place)? {
-                archive.add(&held, place)?;
-            }
-        }
-        Ok(())
-    })
 }
 
-fn fill(
-    mut archive: Archive,
-    done: &mut Vec<String>,
-    add: impl FnOnce(&mut Archive) -> Result<(), Error>,
-) -> Result<(), Error> {
-    if let Err(error) = add(&mut archive) {
-        archive.discard();
-        return Err(error);
-    }
-    let (path, sum) = archive.finish()?;
-    done.push(format!(
-        "archived {} entries with {} bytes in {}",
-        sum.entries,
-        sum.bytes,
-        path.display()
-    ));
-    Ok(())
-}
-
-fn unmount_all(
+/// Says what was unmounted, also if not all of it was.
+fn unmounting(
     dir: &PodDir,
-    plan: &Plan<'_>,
-    work: &mut Work<'_, '_>,
     done: &mut Vec<String>,
+    unmount: impl FnOnce(&mut Vec<PathBuf>) -> Result<(), String>,
 ) -> Result<(), String> {
-    if plan.mounts.is_empty() {
-        return Ok(());
-    }
-    let tables = work.take_tables().map_err(|error| error.to_string())?;
-    let mut unmounted = Unmounted {
-        hung: work.hung.clone(),
-        ..Unmounted::default()
-    };
-    let result = unmount::all(
-        dir.uid.as_str(),
-        &plan.mounts,
-        tables,
-        &mut work.steps(dir),
-        &mut unmounted,
-    );
-    work.hung.extend(unmounted.hung);
-    if !unmounted.done.is_empty() {
-        let places: Vec<String> = unmounted
-            .done
+    let mut places = Vec::new();
+    let result = unmount(&mut places);
+    if !places.is_empty() {
+        let places = places
             .iter()
-            .map(|place| super::steps::below(place, &dir.path).display().to_string())
-            .collect();
-        done.push(format!("unmounted {}", places.join(", ")));
+            .map(|place| super::steps::below(place, &dir.path).display().to_string());
+        done.push(format!("unmounted {}", places.collect::<Vec<_>>().join(", ")));
     }
-    work.set_tables(result?);
-    Ok(())
+    result
 }
 
 fn detach(
@@ -301,85 +180,6 @@ fn detach(
         done.push(format!("detached {}", device.node.display()));
     }
     Ok(())
-}
-
-/// Copies of the records that go with the tree; those of what is quarantined stay with it.
-fn keep(
-    pod: &Held,
-    dir: &PodDir,
-    found: &[Found],
-    work: &mut Work<'_, '_>,
-    done: &mut Vec<String>,
-) -> Result<(), Error> {
-    let records: Vec<&Found> = found
-        .iter()
-        .filter(|found| found.record && found.class != Class::MaybeOnlyCopy)
-        .collect();
-    if let Some(path) = work.keep_records(pod, dir, &records)? {
-        done.push(format!("vol_data.json was copied to {}", path.display()));
-    }
-    Ok(())
-}
-
-fn quarantine(
-    pod: &Held,
-    dir: &PodDir,
-    plan: &Plan<'_>,
-    found: &[Found],
-    work: &mut Work<'_, '_>,
-    done: &mut Vec<String>,
-) -> Result<(), String> {
-    let only: Vec<&Found> = found
-        .iter()
-        .filter(|found| matches!(found.class, Class::MaybeOnlyCopy | Class::DurableElsewhere))
-        .collect();
-    if only.is_empty() {
-        return Ok(());
-    }
-    let said = |error: Error| error.to_string();
-    let shelf = Shelf::for_pod(&plan.shelf, pod).map_err(said)?;
-    let mut manifest = manifest(dir, work.tools.run);
-    manifest.items = items(&only);
-    let entry = shelf.entry(work.tools.run, &dir.uid).map_err(said)?;
-    let steps: Vec<Step<'_>> = manifest
-        .items
-        .iter()
-        .map(|item| Step::Quarantine {
-            from: pod.path().join(&item.place),
-            to: entry.path().join(&item.name),
-        })
-        .collect();
-    work.steps(dir).write_all(steps).map_err(said)?;
-    entry.write(&manifest).map_err(said)?;
-    // A rename takes along what is mounted inside: nothing may be, in any namespace.
-    nothing_mounted(dir, work)?;
-    for item in &manifest.items {
-        let above = item.place.parent().unwrap_or(Path::new(""));
-        if let Some(above) = pod.below(above).map_err(said)? {
-            entry.take(&above, name(&item.place), &item.name).map_err(said)?;
-        }
-    }
-    done.push(format!(
-        "moved {} that may be the only copy to {}; mend-pods restore puts it back",
-        match only.len() {
-            1 => "one volume".to_owned(),
-            many => format!("{many} volumes"),
-        },
-        entry.path().display()
-    ));
-    Ok(())
-}
-
-fn items(only: &[&Found]) -> Vec<KeptItem> {
-    let item = |(number, found): (usize, &&Found)| KeptItem {
-        name: number.to_string(),
-        place: found.place.clone(),
-        plugin: found.plugin.clone(),
-        class: found.class,
-        content: found.content.clone(),
-        csi: found.csi.clone(),
-    };
-    only.iter().enumerate().map(item).collect()
 }
 
 fn nothing_mounted(dir: &PodDir, work: &mut Work<'_, '_>) -> Result<(), String> {

@@ -3,25 +3,19 @@
 //! Where a mount lies is told by what it is mounted on: its parent's device and root, and the path between their mount
 //! points. So a mount is found under whatever path a namespace, or a second view of kubelet's root, shows it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodemend_hostfs::Host;
-use nodemend_hostfs::mountinfo::{self, Mount};
-use rustix::io::Errno;
+use nodemend_hostfs::mountinfo::Mount;
 
+use super::namespaces::{Groups, Row, comm, has_ended, namespaces, read};
 use crate::error::Error;
 use crate::mount::{Seer, Tie};
 
-/// Large enough for half a million mounts, in bytes.
-const LIMIT: u64 = 128 << 20;
-
 /// For how long a look at all tables is good. What is removed in a namespace of its own meanwhile is seen by the kernel.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// How many processes of a mount namespace are asked at most.
-const VIEWERS: usize = 8;
 
 /// Where `pods/` is on its file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +27,7 @@ pub(crate) struct Home {
 impl Home {
     /// By the path of the directory and the id of the mount that it lies on.
     pub(crate) fn of(pods: &Path, mount: u64) -> Result<Self, Error> {
-        let rows = parse(&read("thread-self")?)?;
+        let rows = read("thread-self")?;
         let row = rows.iter().find(|row| row.mount.id == mount);
         let row = row.ok_or_else(|| Error::unfit(pods, "its mount is not in the mount table"))?;
         let below = pods.strip_prefix(&row.mount.mountpoint);
@@ -67,7 +61,7 @@ pub(crate) struct Near {
     pub(crate) mount: Mount,
     pub(crate) tie: Tie,
     /// None in this thread's own mount namespace.
-    pub(crate) seer: Option<Seer>,
+    pub(crate) seer: Option<Arc<Seer>>,
     /// The peer groups that what it is mounted on sends to or gets from: an unmount goes the same way.
     groups: Groups,
 }
@@ -84,25 +78,13 @@ impl Near {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Groups {
-    shared: Option<u64>,
-    master: Option<u64>,
-}
-
-#[derive(Debug)]
-struct Row {
-    mount: Mount,
-    groups: Groups,
-}
-
 /// One look at all tables.
 #[derive(Debug)]
 pub(crate) struct Tables {
     home: Home,
     near: HashMap<String, Vec<Near>>,
     /// Devices that are mounted in our own namespace outside of all pod directories.
-    elsewhere: std::collections::HashSet<(u32, u32)>,
+    elsewhere: HashSet<(u32, u32)>,
     /// What could not be read: then nobody can say what is mounted.
     pub(crate) unread: Vec<String>,
     taken: Instant,
@@ -113,11 +95,11 @@ impl Tables {
         let mut tables = Self {
             home: home.clone(),
             near: HashMap::new(),
-            elsewhere: std::collections::HashSet::new(),
+            elsewhere: HashSet::new(),
             unread: Vec::new(),
             taken: Instant::now(),
         };
-        let own = parse(&read("thread-self")?)?;
+        let own = read("thread-self")?;
         tables.add(&own, None);
         let (namespaces, unnamed) = namespaces()?;
         for (namespace, viewers) in namespaces {
@@ -129,17 +111,14 @@ impl Tables {
         Ok(tables)
     }
 
-    /// A look that is good enough for a removal now.
-    pub(crate) fn fresh(self) -> Result<Self, Error> {
-        match self.taken.elapsed() < FRESH {
-            true => Ok(self),
-            false => Self::take(&self.home),
-        }
+    /// True if the look is good enough for a removal now.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.taken.elapsed() < FRESH
     }
 
-    /// Another look.
-    pub(crate) fn again(self) -> Result<Self, Error> {
-        Self::take(&self.home)
+    /// True if nothing that happened until that moment is missed by the look.
+    pub(crate) fn is_after(&self, moment: Instant) -> bool {
+        self.taken >= moment
     }
 
     /// The mounts of a pod directory, those of each namespace in the order of its table.
@@ -161,29 +140,32 @@ impl Tables {
 
     fn foreign(&mut self, namespace: u64, viewers: &[u32]) {
         let mut rows: Vec<Row> = Vec::new();
-        let mut seer = None;
+        let mut seer: Option<Arc<Seer>> = None;
+        let mut unread = None;
         for viewer in viewers {
-            // A task that has ended sees nothing; a table that is not understood is one that was not read.
-            let Ok(table) = read(&viewer.to_string()) else {
-                continue;
-            };
-            match parse(&table) {
+            match read(&viewer.to_string()) {
                 Ok(table) => rows.extend(table),
+                // It sees nothing.
+                Err(error) if has_ended(&error) => continue,
                 Err(error) => {
-                    self.unread.push(format!("mount namespace {namespace}: {error}"));
-                    return;
+                    unread = Some(format!("mount namespace {namespace}: {error}"));
+                    continue;
                 }
             }
-            seer.get_or_insert_with(|| Seer {
-                pid: *viewer,
-                comm: comm(*viewer),
-                namespace,
+            seer.get_or_insert_with(|| {
+                Arc::new(Seer {
+                    pid: *viewer,
+                    comm: comm(*viewer),
+                    namespace,
+                })
             });
             // A table leaves out what the root of its viewer does not reach.
             if rows.iter().any(|row| row.mount.mountpoint == Path::new("/")) {
+                unread = None;
                 break;
             }
         }
+        self.unread.extend(unread);
         if let Some(seer) = seer {
             self.add(&rows, Some(&seer));
         }
@@ -192,25 +174,25 @@ impl Tables {
     /// A task that does not let its namespace be named, as it has rights that this process lacks. Its table can be read all
     /// the same; ids of mounts are unique, so what it shares with us is known.
     fn unnamed(&mut self, viewer: u32, own: &[Row], why: &str) {
-        let rows = match read(&viewer.to_string()).and_then(|table| parse(&table)) {
+        let rows = match read(&viewer.to_string()) {
             Ok(rows) => rows,
             // It has ended, and sees nothing.
-            Err(Error::Host(nodemend_hostfs::Error::Io { source, .. })) if is_gone(&source) => return,
+            Err(error) if has_ended(&error) => return,
             Err(error) => return self.unread.push(format!("{why}; {error}")),
         };
-        let ours: std::collections::HashSet<u64> = own.iter().map(|row| row.mount.id).collect();
+        let ours: HashSet<u64> = own.iter().map(|row| row.mount.id).collect();
         if rows.iter().any(|row| ours.contains(&row.mount.id)) {
             return;
         }
-        let seer = Seer {
+        let seer = Arc::new(Seer {
             pid: viewer,
             comm: comm(viewer),
             namespace: 0,
-        };
+        });
         self.add(&rows, Some(&seer));
     }
 
-    fn add(&mut self, rows: &[Row], seer: Option<&Seer>) {
+    fn add(&mut self, rows: &[Row], seer: Option<&Arc<Seer>>) {
         let index: HashMap<u64, usize> = rows
             .iter()
             .enumerate()
@@ -295,102 +277,11 @@ fn by_name(row: &Row, home: &Home) -> Option<String> {
     Some(names.next()?.to_string_lossy().into_owned())
 }
 
-fn read(task: &str) -> Result<Vec<u8>, Error> {
-    let table = format!("/proc/{task}/mountinfo");
-    Ok(Host::local().read(Path::new(&table), LIMIT)?)
-}
-
-fn comm(pid: u32) -> String {
-    let bytes = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).trim_end().to_owned()
-}
-
-fn parse(table: &[u8]) -> Result<Vec<Row>, Error> {
-    let mounts = mountinfo::parse(table)?;
-    let lines = table.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    Ok(mounts
-        .into_iter()
-        .zip(lines)
-        .map(|(mount, line)| Row {
-            mount,
-            groups: groups(line),
-        })
-        .collect())
-}
-
-/// The optional fields of a line, which stand between the sixth field and a lone dash.
-fn groups(line: &[u8]) -> Groups {
-    let mut groups = Groups::default();
-    let fields = line.split(|&byte| byte == b' ').skip(6);
-    for field in fields.take_while(|field| *field != b"-") {
-        let text = std::str::from_utf8(field).unwrap_or_default();
-        match text.split_once(':') {
-            Some(("shared", id)) => groups.shared = id.parse().ok(),
-            Some(("master", id)) => groups.master = id.parse().ok(),
-            _ => {}
-        }
-    }
-    groups
-}
-
-/// Tasks by the mount namespace that they are in.
-type Viewers = BTreeMap<u64, Vec<u32>>;
-
-/// Every mount namespace but our own, with tasks that are in it, and tasks that do not tell theirs.
-fn namespaces() -> Result<(Viewers, Vec<(u32, String)>), Error> {
-    let own = namespace("thread-self").map_err(Error::io("read", "/proc/thread-self/ns/mnt"))?;
-    let mut found = Viewers::new();
-    let mut unnamed = Vec::new();
-    for pid in numbers("/proc").map_err(Error::io("list", "/proc"))? {
-        // One that has ended meanwhile has no threads to list.
-        for tid in numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
-            match namespace(&format!("{pid}/task/{tid}")) {
-                Ok(inode) if inode == own => {}
-                Ok(inode) => {
-                    let viewers = found.entry(inode).or_default();
-                    if viewers.len() < VIEWERS {
-                        viewers.push(tid);
-                    }
-                }
-                Err(error) if is_gone(&error) => {}
-                Err(error) => unnamed.push((tid, format!("/proc/{pid}/task/{tid}/ns/mnt: {error}"))),
-            }
-        }
-    }
-    Ok((found, unnamed))
-}
-
-fn is_gone(error: &std::io::Error) -> bool {
-    // EINVAL: a task that has ended and was not reaped yet has no mount table.
-    let gone = [Errno::NOENT, Errno::SRCH, Errno::INVAL];
-    gone.iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-fn namespace(task: &str) -> std::io::Result<u64> {
-    let link = std::fs::read_link(format!("/proc/{task}/ns/mnt"))?;
-    let text = link.to_string_lossy();
-    let inode = text.strip_prefix("mnt:[").and_then(|text| text.strip_suffix(']'));
-    inode
-        .and_then(|inode| inode.parse().ok())
-        .ok_or_else(|| std::io::ErrorKind::InvalidData.into())
-}
-
-/// The numbers among the names in a directory.
-pub(crate) fn numbers(dir: &str) -> std::io::Result<Vec<u32>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
-            numbers.push(number);
-        }
-    }
-    Ok(numbers)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+    use super::super::namespaces::parse;
     use super::*;
 
     const UID: &str = "0c9a8c4e-3a51-4c0e-9d1c-5a2f6f0f6b11";
@@ -406,7 +297,7 @@ mod tests {
         let mut tables = Tables {
             home: home(),
             near: HashMap::new(),
-            elsewhere: std::collections::HashSet::new(),
+            elsewhere: HashSet::new(),
             unread: Vec::new(),
             taken: Instant::now(),
         };
@@ -438,17 +329,5 @@ mod tests {
              33 26 8:1 /var/lib/kubelet/pods/{UID}/etc-hosts//deleted /mnt rw - ext4 /dev/sda1 rw\n"
         );
         assert_eq!(found(&table), [(32, Tie::In), (33, Tie::From)]);
-    }
-
-    #[test]
-    fn t27_what_goes_with_an_unmount_is_told_by_the_peer_groups_of_the_parents() {
-        assert_eq!(
-            groups(b"30 26 8:1 / / rw,noatime shared:7 master:3 - ext4 /dev/sda1 rw"),
-            Groups {
-                shared: Some(7),
-                master: Some(3)
-            }
-        );
-        assert_eq!(groups(b"30 26 8:1 / / rw - ext4 shared:9 rw"), Groups::default());
     }
 }

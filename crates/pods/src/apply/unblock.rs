@@ -5,6 +5,7 @@
 //! is not empty. `volumes` itself stays: kubelets before 1.8 complain if it is missing.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nodemend_evidence::{Confirmed, Outcome};
 use rustix::fs::FileType;
@@ -19,7 +20,7 @@ use crate::pod::PodDir;
 use crate::volume::{Class, Content, Part};
 
 /// Removes what stops kubelet, if that is all that stops it. Otherwise nothing is done, and the outcome says what keeps it.
-pub(crate) fn unblock(proof: Confirmed<'_, PodDir>, work: &mut Work<'_, '_>) -> Outcome {
+pub(crate) fn unblock(proof: Confirmed<'_, Arc<PodDir>>, work: &mut Work<'_, '_>) -> Outcome {
     let dir = proof.subject();
     match tried(dir, work) {
         Ok(outcome) => outcome,

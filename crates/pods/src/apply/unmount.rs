@@ -4,17 +4,19 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::deadline::within;
 use super::holders;
-use super::steps::{Step, Steps};
+use super::steps::Step;
 use super::tables::{Near, Tables};
+use super::work::Work;
 use crate::error::Error;
 use crate::held::Held;
+use crate::pod::PodDir;
 
 /// How long one unmount may take. kubelet's own has two minutes; a dead file server takes for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,41 +24,49 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the table is read again while mounts that were there from the beginning are still there.
 const ROUNDS: usize = 8;
 
-/// What the unmounting of one pod came to.
-#[derive(Debug, Default)]
-pub(crate) struct Unmounted {
-    /// What is unmounted, in this order.
-    pub(crate) done: Vec<PathBuf>,
-    /// The file systems whose unmount did not end.
-    pub(crate) hung: HashSet<(u32, u32)>,
+/// Unmounts what is in a pod directory and was there when it was judged: what was mounted last goes first. Adds to `done`
+/// what is unmounted.
+pub(crate) fn once(
+    dir: &PodDir,
+    judged: &[Near],
+    work: &mut Work<'_, '_>,
+    done: &mut Vec<PathBuf>,
+) -> Result<(), String> {
+    let said = |error: Error| error.to_string();
+    work.look().map_err(said)?;
+    let tables = work.tables().map_err(said)?;
+    let ours: Vec<Near> = tables.ours(dir.uid.as_str()).cloned().collect();
+    let known: HashSet<u64> = judged.iter().map(|near| near.mount.id).collect();
+    if let Some(new) = ours.iter().find(|near| !known.contains(&near.mount.id)) {
+        let place = new.mount.mountpoint.display();
+        return Err(format!(
+            "{place} was mounted while this run was at work: somebody uses the pod"
+        ));
+    }
+    for near in deepest_first(ours) {
+        one(&near, dir, work, done)?;
+    }
+    Ok(())
 }
 
-/// Unmounts everything in a pod directory that was there when it was judged: what was mounted last goes first. Ends with a
-/// look at all mount namespaces, which must show none.
-pub(crate) fn all(
-    uid: &str,
+/// Unmounts what is left after [`once`], which ended at that moment, and ends with a look at all mount namespaces, which must
+/// show none.
+pub(crate) fn rest(
+    dir: &PodDir,
     judged: &[Near],
-    tables: Tables,
-    steps: &mut Steps<'_>,
-    result: &mut Unmounted,
-) -> Result<Tables, String> {
-    let known: HashSet<u64> = judged.iter().map(|near| near.mount.id).collect();
-    let mut tables = tables;
-    for _ in 0..ROUNDS {
-        let ours: Vec<Near> = tables.ours(uid).cloned().collect();
-        if ours.is_empty() {
-            return nothing_left(uid, tables);
+    since: Instant,
+    work: &mut Work<'_, '_>,
+    done: &mut Vec<PathBuf>,
+) -> Result<(), String> {
+    let said = |error: Error| error.to_string();
+    work.look_since(since).map_err(said)?;
+    for _ in 1..ROUNDS {
+        let tables = work.tables().map_err(said)?;
+        if tables.ours(dir.uid.as_str()).next().is_none() {
+            return nothing_left(dir.uid.as_str(), tables);
         }
-        if let Some(new) = ours.iter().find(|near| !known.contains(&near.mount.id)) {
-            let place = new.mount.mountpoint.display();
-            return Err(format!(
-                "{place} was mounted while this run was at work: somebody uses the pod"
-            ));
-        }
-        for near in deepest_first(ours) {
-            one(&near, steps, result)?;
-        }
-        tables = tables.again().map_err(|error| error.to_string())?;
+        once(dir, judged, work, done)?;
+        work.look_again().map_err(said)?;
     }
     Err(format!("after {ROUNDS} rounds something is still mounted in it"))
 }
@@ -81,12 +91,12 @@ fn deepest_first(mut ours: Vec<Near>) -> Vec<Near> {
     order
 }
 
-fn nothing_left(uid: &str, tables: Tables) -> Result<Tables, String> {
+fn nothing_left(uid: &str, tables: &Tables) -> Result<(), String> {
     if let Some(unread) = tables.unread.first() {
         return Err(format!("not every mount table can be read: {unread}"));
     }
     match tables.of(uid).first() {
-        None => Ok(tables),
+        None => Ok(()),
         Some(near) => Err(format!("unmounted here, but {}", seen(near))),
     }
 }
@@ -107,21 +117,21 @@ pub(crate) fn seen(near: &Near) -> String {
     }
 }
 
-fn one(near: &Near, steps: &mut Steps<'_>, result: &mut Unmounted) -> Result<(), String> {
+fn one(near: &Near, dir: &PodDir, work: &mut Work<'_, '_>, done: &mut Vec<PathBuf>) -> Result<(), String> {
     let place = near.mount.mountpoint.clone();
-    if result.hung.contains(&near.mount.dev) {
+    if work.hung.contains(&near.mount.dev) {
         return Err(format!(
             "{}: not unmounted, since an unmount of the same file system did not end",
             place.display()
         ));
     }
-    steps
+    work.steps(dir)
         .write(Step::Unmount { mount: &near.mount })
         .map_err(|error| error.to_string())?;
     let path = place.clone();
-    let done = within(PATIENCE, move || unmount(&path)).map_err(|error| error.to_string())?;
-    match done {
-        Some(Ok(true)) => result.done.push(place),
+    let ended = within(PATIENCE, move || unmount(&path)).map_err(|error| error.to_string())?;
+    match ended {
+        Some(Ok(true)) => done.push(place),
         // It is not there, or not any more: kubelet is at work too, and the table will tell.
         Some(Ok(false)) => {}
         Some(Err(Error::Io { source, .. })) if is_busy(&source) => {
@@ -134,7 +144,7 @@ fn one(near: &Near, steps: &mut Steps<'_>, result: &mut Unmounted) -> Result<(),
         }
         Some(Err(error)) => return Err(error.to_string()),
         None => {
-            result.hung.insert(near.mount.dev);
+            work.hung.insert(near.mount.dev);
             return Err(format!(
                 "{}: its unmount did not end within {} s ({} {}): its server does not answer",
                 place.display(),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::Tools;
 use super::inventory::{self, Found, RECORD};
@@ -67,13 +68,34 @@ impl<'a, 't> Work<'a, 't> {
 
     /// Makes sure that the mount tables are fresh.
     pub(crate) fn look(&mut self) -> Result<(), Error> {
-        let tables = match (self.tables.take(), &self.home) {
-            (Some(tables), _) => tables.fresh()?,
-            (None, Some((_, _, home))) => Tables::take(home)?,
-            (None, None) => return Err(Error::unfit("/", "no pod directory is held")),
+        match self.is_fresh() {
+            true => Ok(()),
+            false => self.look_again(),
+        }
+    }
+
+    /// True if the last look at the mount tables is good enough for a removal now.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.tables.as_ref().is_some_and(Tables::is_fresh)
+    }
+
+    /// Reads the mount tables, whenever that was done before.
+    pub(crate) fn look_again(&mut self) -> Result<(), Error> {
+        // Nothing of the old look may be used if this one fails.
+        self.tables = None;
+        let Some((_, _, home)) = &self.home else {
+            return Err(Error::unfit("/", "no pod directory is held"));
         };
-        self.tables = Some(tables);
+        self.tables = Some(Tables::take(home)?);
         Ok(())
+    }
+
+    /// As [`look`](Self::look), at tables that were read after that moment.
+    pub(crate) fn look_since(&mut self, moment: Instant) -> Result<(), Error> {
+        match self.tables.as_ref().is_some_and(|tables| tables.is_after(moment)) {
+            true => self.look(),
+            false => self.look_again(),
+        }
     }
 
     /// The mount tables, as of the last look.
@@ -81,18 +103,6 @@ impl<'a, 't> Work<'a, 't> {
         self.tables
             .as_ref()
             .ok_or_else(|| Error::unfit("/", "no mount table was read"))
-    }
-
-    /// Takes them out, for a change; see [`Work::set_tables`].
-    pub(crate) fn take_tables(&mut self) -> Result<Tables, Error> {
-        self.look()?;
-        self.tables
-            .take()
-            .ok_or_else(|| Error::unfit("/", "no mount table was read"))
-    }
-
-    pub(crate) fn set_tables(&mut self, tables: Tables) {
-        self.tables = Some(tables);
     }
 
     pub(crate) fn steps(&mut self, dir: &PodDir) -> Steps<'_> {

@@ -4,6 +4,7 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use nodemend_evidence::VerdictKind;
@@ -75,7 +76,7 @@ fn node(names: &[&str]) -> Survey {
             known_by: "the default".into(),
             root_id: FileId { dev: 1, ino: 1 },
             also_at: Vec::new(),
-            pods: names.iter().map(|name| pod(name)).collect(),
+            pods: names.iter().map(|name| Arc::new(pod(name))).collect(),
             strangers: Vec::new(),
             unread: Vec::new(),
         },
@@ -182,9 +183,18 @@ fn kubelet_dead(survey: &mut Survey) {
     set(survey, KUBELET, Known::silent("no kubelet runs on this node"));
 }
 
+fn planned(first: &Survey, second: &Survey, policy: &Policy) -> Plan<Arc<PodDir>> {
+    plan(&Ownerless::of(first, policy), second, policy)
+}
+
+/// The first directory, for changes.
+fn change(survey: &mut Survey) -> &mut PodDir {
+    Arc::make_mut(&mut survey.layout.pods[0])
+}
+
 /// The plan of two equal looks at one directory.
-fn judged(survey: &Survey, policy: &Policy) -> Plan<PodDir> {
-    let plan = plan(survey, survey, policy);
+fn judged(survey: &Survey, policy: &Policy) -> Plan<Arc<PodDir>> {
+    let plan = planned(survey, survey, policy);
     assert_eq!(
         plan.verdicts().len(),
         survey.layout.pods.len(),
@@ -269,7 +279,7 @@ fn t15_a_pod_that_waits_for_its_volumes_has_neither_sandbox_nor_process_and_live
     // Only kubelet knows it. Old enough: WaitForAttachAndMount is repeated for as long as it takes.
     let mut survey = node(&[DEAD]);
     set(&mut survey, KUBELET, pods(&[LIVE, DEAD]));
-    survey.layout.pods[0].changed = NOW - 86_400;
+    change(&mut survey).changed = NOW - 86_400;
     expect(&survey, &Policy::default(), Live, KUBELET);
     // And while kubelet is silent nobody knows it: then nothing may be said.
     set(&mut survey, KUBELET, Known::silent("timeout"));
@@ -336,9 +346,9 @@ fn t14_a_static_uid_that_lives_again_at_the_second_look_is_kept() {
     let first = node(&[STATIC]);
     let mut second = node(&[STATIC]);
     set(&mut second, KUBELET, pods(&[LIVE, STATIC]));
-    assert_eq!(plan(&first, &second, &Policy::default()).summary().live, 1);
+    assert_eq!(planned(&first, &second, &Policy::default()).summary().live, 1);
     // And one that only the first look knew is not dead for long enough.
-    let back = plan(&second, &first, &Policy::default());
+    let back = planned(&second, &first, &Policy::default());
     assert_eq!(back.summary().undecided, 1);
     assert!(back.verdicts()[0].reason().unwrap().starts_with("first look:"));
 }
@@ -347,8 +357,11 @@ fn t14_a_static_uid_that_lives_again_at_the_second_look_is_kept() {
 fn another_directory_of_the_same_name_was_not_seen_before() {
     let first = node(&[DEAD]);
     let mut second = node(&[DEAD]);
-    second.layout.pods[0].identity.dir.ino = 9;
-    assert_eq!(plan(&first, &second, &Policy::default()).summary().undecided, 1);
+    change(&mut second).identity.dir.ino = 9;
+    assert_eq!(
+        planned(&first, &second, &Policy::default()).summary().undecided,
+        1
+    );
 }
 
 #[test]
@@ -521,7 +534,7 @@ fn a_kernel_source_that_did_not_answer_decides_nothing() {
 #[test]
 fn t09_what_could_not_be_read_is_not_empty() {
     let mut survey = node(&[DEAD]);
-    survey.layout.pods[0]
+    change(&mut survey)
         .unread
         .push("volumes/kubernetes.io~nfs/data: no answer within 5 s".into());
     expect(&survey, &Policy::default(), Undecided, "no answer within 5 s");
@@ -537,17 +550,19 @@ fn mount(at: &str, root: &str, tie: Tie, seen_by: Option<u64>) -> PodMount {
             id: 581,
             parent: 26,
             dev: (8, 16),
-            root: root.into(),
+            root: Path::new(root).into(),
             mountpoint: PathBuf::from(at),
             fstype: "ext4".into(),
-            source: "/dev/sdb".into(),
-            options: "rw".into(),
+            source: OsStr::new("/dev/sdb").into(),
+            options: OsStr::new("rw").into(),
         },
         tie,
-        seen_by: seen_by.map(|namespace| Seer {
-            pid: 99,
-            comm: "node-driver".into(),
-            namespace,
+        seen_by: seen_by.map(|namespace| {
+            Arc::new(Seer {
+                pid: 99,
+                comm: "node-driver".into(),
+                namespace,
+            })
         }),
     }
 }
@@ -556,7 +571,7 @@ fn mount(at: &str, root: &str, tie: Tie, seen_by: Option<u64>) -> PodMount {
 fn t05_a_mount_that_only_another_namespace_has_is_somebodys() {
     let at = format!("/var/lib/kubelet/pods/{DEAD}/volumes/kubernetes.io~csi/pvc-1/mount");
     let mut survey = node(&[DEAD]);
-    survey.layout.pods[0].mounts = vec![mount(&at, "/", Tie::In, Some(7))];
+    change(&mut survey).mounts = vec![mount(&at, "/", Tie::In, Some(7))];
     expect(
         &survey,
         &Policy::default(),
@@ -570,14 +585,14 @@ fn t28_an_orphan_with_its_own_mounts_is_one_and_so_with_copies_of_them() {
     // The silent class: kubelet says nothing of it, because something is still mounted.
     let at = format!("/var/lib/kubelet/pods/{DEAD}/volumes/kubernetes.io~csi/pvc-1/mount");
     let mut survey = node(&[DEAD]);
-    survey.layout.pods[0].mounts = vec![
+    change(&mut survey).mounts = vec![
         mount(&at, "/", Tie::In, None),
         mount(&at, "/", Tie::In, Some(7)),
         mount(&format!("/host{at}"), "/", Tie::In, Some(8)),
     ];
     expect(&survey, &Policy::default(), Orphan, "");
     // Of another device it is no copy.
-    survey.layout.pods[0].mounts[1].mount.dev = (8, 32);
+    change(&mut survey).mounts[1].mount.dev = (8, 32);
     expect(&survey, &Policy::default(), Live, "mounts elsewhere");
 }
 
@@ -585,15 +600,15 @@ fn t28_an_orphan_with_its_own_mounts_is_one_and_so_with_copies_of_them() {
 fn t03_a_container_that_has_a_file_of_the_directory_mounted_keeps_it() {
     let source = format!("/var/lib/kubelet/pods/{DEAD}/etc-hosts");
     let mut survey = node(&[DEAD]);
-    survey.layout.pods[0].mounts = vec![mount("/etc/hosts", &source, Tie::From, Some(7))];
+    change(&mut survey).mounts = vec![mount("/etc/hosts", &source, Tie::From, Some(7))];
     expect(
         &survey,
         &Policy::default(),
         Live,
         "something of it mounted at /etc/hosts",
     );
-    survey.layout.pods[0].mounts[0].seen_by = None;
-    survey.layout.pods[0].mounts[0].mount.mountpoint = "/srv/data".into();
+    change(&mut survey).mounts[0].seen_by = None;
+    change(&mut survey).mounts[0].mount.mountpoint = "/srv/data".into();
     expect(
         &survey,
         &Policy::default(),
@@ -608,7 +623,7 @@ fn t18_a_mount_seen_by_the_roots_other_path_is_its_own() {
     let at = format!("/data/kubelet/pods/{DEAD}/volume-subpaths/a/c/0");
     let mut survey = node(&[DEAD]);
     survey.layout.also_at = vec!["/data/kubelet".into()];
-    survey.layout.pods[0].mounts = vec![mount(&at, &source, Tie::From, None)];
+    change(&mut survey).mounts = vec![mount(&at, &source, Tie::From, None)];
     expect(&survey, &Policy::default(), Orphan, "");
 }
 
@@ -621,11 +636,11 @@ fn a_directory_goes_only_once_it_is_old_by_a_clock_that_can_be_believed() {
         (0, Undecided, "before the clock was set"),
     ] {
         let mut survey = node(&[DEAD]);
-        survey.layout.pods[0].changed = changed;
+        change(&mut survey).changed = changed;
         expect(&survey, &Policy::default(), kind, reason);
     }
     let mut survey = node(&[DEAD]);
-    survey.layout.pods[0].changed = NOW;
+    change(&mut survey).changed = NOW;
     let any = Policy {
         grace: Duration::ZERO,
         ..Policy::default()
@@ -640,7 +655,7 @@ fn t19_a_log_narrows_a_plan_and_never_widens_it() {
         only: Some(BTreeSet::from([uid(STATIC), uid(LIVE)])),
         ..Policy::default()
     };
-    let plan = plan(&survey, &survey, &only);
+    let plan = planned(&survey, &survey, &only);
     let told: Vec<_> = plan
         .verdicts()
         .iter()
@@ -660,7 +675,7 @@ fn t19_a_log_narrows_a_plan_and_never_widens_it() {
 fn a_third_look_asks_the_same_sources() {
     let survey = node(&[DEAD]);
     let again = looks_again(&survey, &Policy::default());
-    let orphan = plan(&survey, &survey, &Policy::default())
+    let orphan = planned(&survey, &survey, &Policy::default())
         .into_orphans()
         .remove(0);
     let look = again.pods.into_iter().next().unwrap();

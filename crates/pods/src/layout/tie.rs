@@ -108,14 +108,21 @@ impl Search {
             add(&mut found.root_at, self.root.by(&mount));
             add(&mut found.pods_at, self.pods.by(&mount));
         }
+        let seer = viewer.pid.map(|pid| {
+            Arc::new(Seer {
+                pid,
+                comm: viewer.comm.clone(),
+                namespace: viewer.namespace,
+            })
+        });
         for mount in mountinfo::rows(table) {
             let mount = mount.map_err(|error| error.to_string())?;
-            self.row(viewer, mount, &mut found);
+            self.row(seer.as_ref(), mount, &mut found);
         }
         Ok(found)
     }
 
-    fn row(&self, viewer: &Viewer, mount: Mount, found: &mut Found) {
+    fn row(&self, seer: Option<&Arc<Seer>>, mount: Mount, found: &mut Found) {
         let inside = found.pods_at.iter().find_map(|at| below(&mount.mountpoint, at));
         if is_memory(&mount) && inside.is_none() {
             found.memory.insert(mount.dev);
@@ -133,13 +140,13 @@ impl Search {
         found.global_mounts.extend(global);
         match (within, from) {
             (None, None) => {}
-            (Some(pod), None) => self.tie(viewer, pod, Tie::In, mount),
-            (None, Some(pod)) => self.tie(viewer, pod, Tie::From, mount),
+            (Some(pod), None) => self.tie(seer, pod, Tie::In, mount),
+            (None, Some(pod)) => self.tie(seer, pod, Tie::From, mount),
             (Some(pod), Some(source)) => {
                 if source != pod {
-                    self.tie(viewer, source, Tie::From, mount.clone());
+                    self.tie(seer, source, Tie::From, mount.clone());
                 }
-                self.tie(viewer, pod, Tie::In, mount);
+                self.tie(seer, pod, Tie::In, mount);
             }
         }
     }
@@ -149,19 +156,15 @@ impl Search {
         self.index.get(name).copied()
     }
 
-    fn tie(&self, viewer: &Viewer, pod: usize, tie: Tie, mount: Mount) {
-        if viewer.pid.is_some() {
+    fn tie(&self, seer: Option<&Arc<Seer>>, pod: usize, tie: Tie, mount: Mount) {
+        if seer.is_some() {
             let row = (pod, tie == Tie::In, mount.dev, &mount.root, &mount.mountpoint);
             let hash = self.hasher.hash_one(row);
             if !lock(&self.seen).insert(hash) {
                 return;
             }
         }
-        let seen_by = viewer.pid.map(|pid| Seer {
-            pid,
-            comm: viewer.comm.clone(),
-            namespace: viewer.namespace,
-        });
+        let seen_by = seer.cloned();
         if let Some(mounts) = self.mounts.get(pod) {
             let mut mounts = lock(mounts);
             // One more at a time: most pods have few, and there may be ten thousand of them.
@@ -207,7 +210,7 @@ fn global_mount<'a>(mountpoint: &'a Path, root: &Path) -> Option<&'a Path> {
 
 /// A file system that ends with its last mount, and its data with it.
 pub(crate) fn is_memory(mount: &Mount) -> bool {
-    matches!(mount.fstype.as_str(), "tmpfs" | "ramfs" | "hugetlbfs")
+    matches!(&*mount.fstype, "tmpfs" | "ramfs" | "hugetlbfs")
 }
 
 /// A file system that asks somebody else, who may not answer.

@@ -169,7 +169,7 @@ mod tests {
             known_by: String::new(),
             root_id: FileId::default(),
             also_at: Vec::new(),
-            pods: vec![PodDir {
+            pods: vec![std::sync::Arc::new(PodDir {
                 uid: uid.clone(),
                 path: format!("/k/pods/{UID}").into(),
                 identity: crate::pod::PodIdentity {
@@ -183,7 +183,7 @@ mod tests {
                 mounts: Vec::new(),
                 strange: Vec::new(),
                 unread: Vec::new(),
-            }],
+            })],
             strangers: Vec::new(),
             unread: Vec::new(),
         };

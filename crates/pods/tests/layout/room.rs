@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
@@ -69,6 +70,7 @@ impl Room {
             .pods
             .into_iter()
             .find(|pod| pod.uid.as_str() == ONE)
+            .map(Arc::unwrap_or_clone)
             .unwrap()
     }
 }

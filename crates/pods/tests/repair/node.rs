@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nodemend_evidence::{Claim, Evidence, Look, Orphan, Outcome, Source, Verdict, judge};
@@ -186,8 +187,8 @@ impl Pod<'_> {
         }
     }
 
-    pub(crate) fn orphan(&self) -> Orphan<PodDir> {
-        match judge(self.look(), &[source()], nobody()) {
+    pub(crate) fn orphan(&self) -> Orphan<Arc<PodDir>> {
+        match judge(Arc::new(self.look()), &[source()], nobody()) {
             Verdict::Orphan(orphan) => orphan,
             other => panic!("{other:?}"),
         }
@@ -217,7 +218,7 @@ impl Pod<'_> {
 /// Applies to several pods in one run.
 pub(crate) fn apply_all(
     node: &Node,
-    orphans: Vec<Orphan<PodDir>>,
+    orphans: Vec<Orphan<Arc<PodDir>>>,
     pods: &[&Pod<'_>],
     repair: &Repair,
 ) -> Vec<Outcome> {
@@ -249,7 +250,7 @@ impl Looks for Same<'_, '_> {
     fn look(&mut self, pod: &PodDir) -> Again {
         match self.pods.iter().find(|other| other.uid == pod.uid) {
             Some(pod) if pod.is_there() => Again::Here(Box::new(Look {
-                subject: pod.look(),
+                subject: Arc::new(pod.look()),
                 evidence: nobody(),
             })),
             _ => Again::Gone,

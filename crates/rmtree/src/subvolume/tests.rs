@@ -254,7 +254,7 @@ fn a_table_of_an_old_kernel_tells_what_is_mounted_too() {
     let own = mount_id(dir.as_fd()).unwrap();
     let (place, mut mounts) = path_and_mounts(dir.as_fd()).unwrap();
     for mount in &mut mounts {
-        mount.options = "rw".into();
+        mount.options = OsStr::new("rw").into();
     }
     assert_eq!(judge(&mounts, own, id(&path), &place), Err(Refusal::Mounted));
     mounts.retain(|mount| mount.mountpoint != part);
