@@ -6,6 +6,7 @@ mod holders;
 mod inventory;
 mod leftovers;
 mod loops;
+mod outside;
 mod purge;
 pub(crate) mod steps;
 mod tables;

@@ -186,7 +186,11 @@ impl Subject for Sandbox {
         SandboxIdentity {
             id: self.id.clone(),
             namespace: self.namespace.clone(),
-            shims: self.shims.iter().map(|shim| (shim.pid, shim.start_time)).collect(),
+            shims: self
+                .shims
+                .iter()
+                .map(|shim| (shim.pid, shim.start_time))
+                .collect(),
             bundles: self.bundles.iter().map(|bundle| bundle.dir).collect(),
             netns: self.network.as_ref().map(|network| network.netns),
         }

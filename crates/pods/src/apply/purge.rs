@@ -11,6 +11,7 @@ use nodemend_rmtree::{End, Observer, Options, Pace, Tree, remove};
 use super::gates::{self, Memory};
 use super::inventory::Found;
 use super::loops::{self, Loop};
+use super::outside::{self, Outside};
 use super::steps::{Step, name};
 use super::tables::Near;
 use super::unmount::{self, Unmounted};
@@ -50,6 +51,7 @@ struct Plan<'a> {
     mounts: Vec<Near>,
     memory: Vec<Memory>,
     loops: Vec<Loop>,
+    outside: Vec<Outside>,
     shelf: PathBuf,
 }
 
@@ -89,6 +91,7 @@ fn plan<'a>(
             ));
         }
     }
+    let outside = outside::of_pod(kubelet_root(dir), &dir.uid)?;
     let shelf = shelf_path(dir, options);
     // Anything may come to light below a mount, so there must be a place for it before anything is unmounted.
     let needed =
@@ -101,6 +104,7 @@ fn plan<'a>(
         mounts: tables.ours(uid).cloned().collect(),
         memory,
         loops,
+        outside,
         shelf,
     })
 }
@@ -159,6 +163,7 @@ fn carry_out(
     ephemeral(&gates::total(&found), &[], plan.options, pod)?;
     archive_disk(pod, dir, &plan, &found, work, done).map_err(said)?;
     detach(dir, &plan, work, done).map_err(said)?;
+    outside::release(&plan.outside, &dir.uid, &mut work.steps(dir), done)?;
     keep(pod, dir, &found, work, done).map_err(said)?;
     quarantine(pod, dir, &plan, &found, work, done)?;
     if work.stopped() {

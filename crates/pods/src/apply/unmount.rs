@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::held::Held;
 
 /// How long one unmount may take. kubelet's own has two minutes; a dead file server takes for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often the table is read again while mounts that were there from the beginning are still there.
 const ROUNDS: usize = 8;
