@@ -286,9 +286,9 @@ fn killed_between_any_two_steps_a_purge_is_finished_by_the_next() {
             );
             scene.node.shell("mkdir -p /var/lib/kubelet/restored").unwrap();
             let back: Vec<&str> = back.split(' ').collect();
-            // Records that both runs copied are in each other's way, and then it is 4.
+            // A record that both runs copied is one and the same.
             let back = scene.node.ran(&back).unwrap();
-            assert!(back.code == 0 || back.code == 4, "{moment}: {back}");
+            assert_eq!(back.code, 0, "{moment}: {back}");
             let restored = format!("/var/lib/kubelet/restored/{}", orphan.pod.uid);
             let copies = scene
                 .node
@@ -298,6 +298,34 @@ fn killed_between_any_two_steps_a_purge_is_finished_by_the_next() {
             scene.node.shell("rm -r /var/lib/kubelet/restored").unwrap();
         }
     }
+}
+
+#[test]
+fn a_record_is_put_back_once_and_never_over_another() {
+    let scene = PodScene::new().unwrap();
+    let mut dir = scene.orphan("gone").unwrap();
+    let leaf = dir.volume("gone-pv", &Volume::Csi(Csi::unstaged())).unwrap();
+    dir.unmount(&leaf).unwrap();
+    let record = leaf.with_file_name("vol_data.json");
+    let text = scene.node.read(&record).unwrap();
+    scene.mend("--apply --yes").unwrap().ended(0).unwrap();
+    assert!(scene.node.read(&record).is_err());
+    let restore = || {
+        let line = ["mend-pods", "restore", &dir.pod.uid];
+        scene.node.ran(&line).unwrap()
+    };
+    scene.node.write(&record, "{}").unwrap();
+    let differs = restore();
+    differs.exited(4).unwrap();
+    for path in [record.to_str().unwrap(), "/var/lib/nodemend/kept/"] {
+        assert!(differs.stdout.contains(path), "{differs}");
+    }
+    assert_eq!(scene.node.read(&record).unwrap(), "{}");
+    scene.node.write(&record, &text).unwrap();
+    restore().exited(0).unwrap();
+    assert_eq!(scene.node.read(&record).unwrap(), text);
+    let list = scene.node.ran(&["mend-pods", "restore"]).unwrap();
+    assert_eq!(list.stdout, "There is nothing to put back.\n", "{list}");
 }
 
 #[test]

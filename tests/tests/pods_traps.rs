@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nodemend_lab::kubelet::{self, Answer, Checkpoint, Era, Kubelet, Phase, Pod};
-use nodemend_lab::pods::{Csi, LOCAL_DISKS, PodDir, PodScene, Store, Volume};
+use nodemend_lab::pods::{Csi, LOCAL_DISKS, Mounted, PodDir, PodScene, Store, Volume};
 use nodemend_lab::tool::{Item, Report, outside};
 
 const PURGE: &str = "--apply --yes --yes --purge --accept-ephemeral";
@@ -392,17 +392,17 @@ fn t15_t16_a_pod_that_waits_for_volumes_and_one_that_has_ended_are_kubelets() {
         assert!(found.is_known_to("kubelet /pods"), "{found:?}");
     }
     // kubelet's own answer is newer than what it wrote down, which is told all the same.
-    let noted = scene.orphan("noted").unwrap();
-    scene
-        .node
-        .checkpoint(Checkpoint::AllocatedPods, &[&noted.pod.uid])
-        .unwrap();
-    let found = item(&scene.mend("").unwrap().report().unwrap(), &noted);
-    let said = found.said_by("kubelet checkpoints").unwrap();
-    assert!(
-        said.claim == "unknown" && said.detail.contains("allocated_pods_state"),
-        "{found:?}"
-    );
+    for checkpoint in Checkpoint::ALL {
+        let noted = scene.orphan("noted").unwrap();
+        scene.node.checkpoint(checkpoint, &[&noted.pod.uid]).unwrap();
+        let found = item(&purge(&scene), &noted);
+        let said = found.said_by("kubelet checkpoints").unwrap();
+        assert!(
+            said.claim == "unknown" && said.detail.contains(checkpoint.file()),
+            "{found:?}"
+        );
+        assert!(!noted.exists(), "{found:?}");
+    }
     scene.same(&before).unwrap();
 }
 
@@ -540,6 +540,33 @@ fn t21_names_with_blanks_and_sources_that_are_gone_are_understood() {
 }
 
 #[test]
+fn t21_a_name_that_is_no_text_fails_no_report_and_comes_back() {
+    let scene = PodScene::new().unwrap();
+    let node = &scene.node;
+    let dir = scene.orphan("gone").unwrap();
+    let nfs = dir.path.join("volumes/kubernetes.io~nfs");
+    let (nfs, name) = (nfs.display(), r"pv-\377");
+    node.shell(&format!(
+        "at={nfs}/$(printf '{name}') && mkdir -p $at && echo 'the only copy' >$at/data"
+    ))
+    .unwrap();
+    let planned = scene.mend("").unwrap();
+    assert!(planned.stdout.contains(r"~nfs/pv-\\xff"), "{planned}");
+    only_goes(&scene, &dir);
+    assert_eq!(quarantined(&scene, "the only copy").len(), 1);
+    node.shell("mkdir /var/lib/kubelet/rescued").unwrap();
+    let line = format!("mend-pods restore {} --to /var/lib/kubelet/rescued", dir.pod.uid);
+    let argv: Vec<&str> = line.split(' ').collect();
+    node.ran(&argv).unwrap().exited(0).unwrap();
+    let at = format!(
+        "/var/lib/kubelet/rescued/{}/volumes/kubernetes.io~nfs",
+        dir.pod.uid
+    );
+    let back = node.shell(&format!("cat {at}/$(printf '{name}')/data")).unwrap();
+    assert_eq!(back, "the only copy\n");
+}
+
+#[test]
 fn t22_a_driver_that_does_not_mount_has_the_only_copy() {
     let scene = PodScene::new().unwrap();
     let mut dir = scene.orphan("gone").unwrap();
@@ -554,7 +581,17 @@ fn t23_a_block_volume_is_let_go_and_no_byte_of_it_is_touched() {
     let scene = PodScene::new().unwrap();
     let mut dir = scene.orphan("gone").unwrap();
     dir.block_volume("block-pv").unwrap();
-    only_goes(&scene, &dir);
+    // kubelet's name for it, and the driver's; the volume's own directories are everybody's.
+    let names = scene.node.mounts_below("/var/lib/kubelet/plugins").unwrap();
+    let of_pod = |mount: &&Mounted| mount.at.ends_with(&dir.pod.uid);
+    assert_eq!(names.iter().filter(of_pod).count(), 2, "{names:?}");
+    let report = only_goes(&scene, &dir);
+    let left = scene.node.mounts_below("/var/lib/kubelet/plugins").unwrap();
+    assert_eq!(left.iter().filter(of_pod).count(), 0, "{report:?}");
+    for name in names.iter().filter(of_pod) {
+        assert!(!scene.node.path(&name.at).exists(), "{name:?}");
+        assert!(scene.node.path(name.at.parent().unwrap()).exists());
+    }
 }
 
 #[test]

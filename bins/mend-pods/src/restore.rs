@@ -106,6 +106,7 @@ fn text(report: &RestoreReport) -> String {
         .join("\n")
 }
 
+/// As it is written in JSON: a path may be no text.
 fn shown(path: &Path) -> String {
-    path.display().to_string()
+    nodemend_hostfs::text::of(path.as_os_str()).into_owned()
 }

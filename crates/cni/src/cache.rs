@@ -31,6 +31,8 @@ pub struct Cache {
 #[serde(rename_all = "camelCase")]
 pub struct CacheEntry {
     /// The file.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub path: PathBuf,
     /// Which file that is.
     pub id: FileId,
@@ -41,12 +43,16 @@ pub struct CacheEntry {
     /// The interface inside of the container.
     pub ifname: String,
     /// The container's network namespace at the time of ADD; empty if it had none. Nothing says that it still is there.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub netns: PathBuf,
     /// The interfaces that the ADD made on the host: the bridge, and the host's end of the pair.
     pub host_interfaces: Vec<String>,
     /// The addresses that the ADD gave.
     pub ips: Vec<IpAddr>,
     /// Where host-local keeps its reservations by the cached configuration; empty for the default.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<PathBuf>")]
     pub data_dirs: Vec<PathBuf>,
     /// When it was written, in seconds since 1970.
     pub mtime: u64,

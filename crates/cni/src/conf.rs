@@ -51,6 +51,8 @@ pub struct Network {
     /// Its name. host-local's directory has the same.
     pub name: String,
     /// The file that it is configured in. Networks that multus delegates to share its file.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub file: PathBuf,
     /// Version of the CNI specification; empty if the file names none, which means 0.1.0.
     pub cni_version: String,

@@ -37,6 +37,8 @@ pub struct FlannelScratch {
 #[serde(rename_all = "camelCase")]
 pub struct FlannelEntry {
     /// The file.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub path: PathBuf,
     /// Which file that is.
     pub id: FileId,
@@ -45,6 +47,8 @@ pub struct FlannelEntry {
     /// The network's name.
     pub network: String,
     /// Where host-local keeps the reservation; none for the default, or if another plugin gave the address.
+    #[serde(default, with = "nodemend_hostfs::text")]
+    #[schemars(with = "Option<PathBuf>")]
     pub data_dir: Option<PathBuf>,
     /// When it was written, in seconds since 1970.
     pub mtime: u64,

@@ -24,6 +24,8 @@ pub struct Ipam {
     /// The plugin: `host-local`, `dhcp`, `whereabouts` …
     pub kind: String,
     /// Where host-local keeps its reservations; none for [`DEFAULT_DATA_DIR`].
+    #[serde(default, with = "nodemend_hostfs::text")]
+    #[schemars(with = "Option<PathBuf>")]
     pub data_dir: Option<PathBuf>,
     /// host-local's ranges, a set for each address that an attachment gets. Empty for other plugins, and where the
     /// runtime or the API server gives the range (`usePodCidr`).

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Where. Bytes that are not UTF-8 are replaced, so that every problem can be written down as JSON.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,

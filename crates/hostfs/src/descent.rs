@@ -5,11 +5,12 @@
 //! openat2 may be forbidden where statx is not), from `/proc/self/fdinfo` (3.15), or from `name_to_handle_at` (2.6.39). An id
 //! is not used again while the root is held open.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::handle::mount_id_by_handle;
 
@@ -19,6 +20,15 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NOATIME)
     .union(OFlags::CLOEXEC);
+
+/// A directory, opened for lookups only: nobody on the other side of a mount is asked anything.
+const LOOKUP: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Anything, opened for lookups only.
+const ENTRY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The way down that this kernel offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +54,7 @@ impl Descent {
     /// The best way that works at this directory; None if there is none.
     pub fn from(home: BorrowedFd<'_>) -> Option<Self> {
         // Some filters answer EPERM, others ENOSYS: only an open that works counts.
-        if open_beneath(home, c".").is_ok() {
+        if open_with(home, c".", LOOKUP, BENEATH).is_ok() {
             return Some(Self::Openat2);
         }
         MountId::ALL
@@ -60,6 +70,41 @@ impl Descent {
         match self {
             Self::Openat2 => own_or_not(|flags| open_with(dir, name, flags, BENEATH)),
             Self::Compared(..) => self.compared(dir, name),
+        }
+    }
+
+    /// As [`down`](Self::down), for lookups in it only (`O_PATH`).
+    ///
+    /// # Errors
+    /// As of [`down`](Self::down).
+    pub fn lookup(self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+        self.by_path(dir, name, LOOKUP, MountId::of)
+    }
+
+    /// Opens whatever a name stands for, as `O_PATH`: a file, a device, a symlink itself. Nothing that is mounted there is
+    /// asked: a file system whose server is gone never answers.
+    ///
+    /// # Errors
+    /// `XDEV` if something is mounted there.
+    pub fn entry(self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+        // statx would ask the file system.
+        self.by_path(dir, name, ENTRY, |_, entry| MountId::Fdinfo.of(entry))
+    }
+
+    fn by_path(
+        self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        flags: OFlags,
+        mount_of: impl Fn(MountId, BorrowedFd<'_>) -> Result<u64, Errno>,
+    ) -> Result<OwnedFd, Errno> {
+        let Self::Compared(source, home) = self else {
+            return open_with(dir, name, flags, BENEATH);
+        };
+        let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        match mount_of(source, opened.as_fd())? == home {
+            true => Ok(opened),
+            false => Err(Errno::XDEV),
         }
     }
 
@@ -93,13 +138,9 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV)
     .union(ResolveFlags::NO_SYMLINKS);
 
-fn open_beneath(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    own_or_not(|flags| open_with(dir, name, flags, BENEATH))
-}
-
 fn open_with(
     dir: BorrowedFd<'_>,
-    name: &CStr,
+    name: impl Arg + Copy,
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
@@ -193,6 +234,49 @@ mod tests {
     use nodemend_lab::disk::{Format, Ground};
 
     use super::*;
+
+    #[test]
+    fn each_way_finds_what_is_there_and_refuses_what_is_mounted() {
+        let ground = Ground::enter().unwrap();
+        let top = ground.directory().unwrap();
+        for name in ["dir", "covered", "other"] {
+            std::fs::create_dir(top.join(name)).unwrap();
+        }
+        for name in ["file", "bound"] {
+            std::fs::write(top.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("dir", top.join("link")).unwrap();
+        rustix::mount::mount_bind(top.join("other"), top.join("covered")).unwrap();
+        rustix::mount::mount_bind(top.join("file"), top.join("bound")).unwrap();
+        let home = File::open(&top).unwrap();
+        let compared = |source: MountId| Descent::Compared(source, source.of(home.as_fd()).unwrap());
+        let ways = MountId::ALL
+            .map(compared)
+            .into_iter()
+            .chain(Descent::from(home.as_fd()));
+        for way in ways {
+            let lookup = |name: &str| way.lookup(home.as_fd(), OsStr::new(name)).map(drop);
+            let entry = |name: &str| way.entry(home.as_fd(), OsStr::new(name)).map(drop);
+            assert_eq!(lookup("dir"), Ok(()), "{way:?}");
+            for (name, errno) in [
+                ("covered", Errno::XDEV),
+                ("file", Errno::NOTDIR),
+                ("nobody", Errno::NOENT),
+            ] {
+                assert_eq!(lookup(name), Err(errno), "{way:?} {name}");
+            }
+            assert!(
+                matches!(lookup("link"), Err(Errno::LOOP | Errno::NOTDIR)),
+                "{way:?}"
+            );
+            for name in ["dir", "file", "link"] {
+                assert_eq!(entry(name), Ok(()), "{way:?} {name}");
+            }
+            for name in ["covered", "bound"] {
+                assert_eq!(entry(name), Err(Errno::XDEV), "{way:?} {name}");
+            }
+        }
+    }
 
     #[test]
     fn all_sources_of_a_mount_id_agree() {

@@ -6,6 +6,7 @@
 //! - [`pool`]: reading what may never answer;
 //! - [`FileId`]: what makes a file or a namespace this one and no other;
 //! - [`StateDir`]: the tool's own directory with its lock, its journal and its memory of first sightings;
+//! - [`text`]: paths as text, also those that are none;
 //! - [`vantage`]: whether this process sees the host at all, or only a container of it.
 //!
 //! ```
@@ -26,6 +27,7 @@ mod identity;
 pub mod mountinfo;
 pub mod pool;
 mod state;
+pub mod text;
 pub mod vantage;
 
 pub use boot::{BootClock, Moment, Spoken};

@@ -30,16 +30,23 @@ pub struct Mount {
     /// Major and minor device number. Bind mounts share them with what they bind.
     pub dev: (u32, u32),
     /// What of the file system is mounted; `net:[4026532321]` for a network namespace.
+    #[serde(with = "crate::text")]
+    #[schemars(with = "PathBuf")]
     pub root: Arc<Path>,
     /// Where, seen from the root of the process.
+    #[serde(with = "crate::text")]
+    #[schemars(with = "PathBuf")]
     pub mountpoint: PathBuf,
     /// Type of the file system; `nsfs` for a namespace.
     pub fstype: Arc<str>,
     /// The source, as the file system tells it.
+    #[serde(with = "crate::text")]
+    #[schemars(with = "String")]
     pub source: Arc<OsStr>,
     /// The options of the file system itself, which all of its mounts share, as it tells them: `rw,subvolid=256,subvol=/a`.
     /// Only `subvolid` and `subvol` of btrfs are those of the mount.
-    #[serde(default = "nothing")]
+    #[serde(default = "nothing", with = "crate::text")]
+    #[schemars(with = "String")]
     pub options: Arc<OsStr>,
 }
 

@@ -17,8 +17,12 @@ use crate::undodir::{Saved, load};
 #[serde(rename_all = "camelCase")]
 pub struct UndoReport {
     /// The files that are back.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<PathBuf>")]
     pub restored: Vec<PathBuf>,
     /// The files that were not put back, each with the reason.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<(PathBuf, String)>")]
     pub kept: Vec<(PathBuf, String)>,
 }
 

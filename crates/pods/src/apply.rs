@@ -7,6 +7,7 @@ mod inventory;
 mod leftovers;
 mod loops;
 mod namespaces;
+mod outside;
 mod purge;
 pub(crate) mod steps;
 mod tables;

@@ -89,7 +89,6 @@ pub(crate) fn of(scene: &Scene<'_>, pod: &PodDir) -> Vec<Evidence> {
     for heard in &scene.heard {
         let claim = match heard.source.name() {
             MANIFESTS => static_pods(scene, heard, &pod.uid),
-            // What kubelet wrote down is older than what it says: it never argues that a pod lives, only that it may.
             crate::testimony::CHECKPOINTS => checkpoint(heard, &pod.uid),
             _ => heard.claim(&pod.uid),
         };
@@ -109,6 +108,10 @@ pub(crate) fn of(scene: &Scene<'_>, pod: &PodDir) -> Vec<Evidence> {
     said
 }
 
+/// A checkpoint is never ahead of kubelet's own list: `HandlePodAdditions` enters a pod in the pod manager, which is what
+/// `/pods` gives, before it writes the first of them (`pkg/kubelet/kubelet.go`). It is behind it: `HandlePodRemoves` takes a
+/// pod out of the manager first, the CPU, memory and device managers drop a pod when they look at their states again, and what
+/// a kubelet that crashed has left stays until the next one cleans up.
 fn checkpoint(heard: &Heard<'_>, uid: &Uid) -> Claim {
     match heard.claim(uid) {
         Claim::InUse(said) => Claim::Unknown(format!("{said}, which may be old").into()),

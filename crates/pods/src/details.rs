@@ -13,14 +13,20 @@ use crate::testimony::KubeletProcess;
 #[serde(rename_all = "camelCase")]
 pub struct Details {
     /// kubelet's root.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub root: PathBuf,
     /// Who says that it is the root.
     pub known_by: String,
     /// Other paths by which the same root is seen.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<PathBuf>")]
     pub also_at: Vec<PathBuf>,
     /// kubelet, as a process.
     pub kubelet: KubeletProcess,
     /// What else lies in `pods/`, each with the reason why it is left alone.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<(PathBuf, String)>")]
     pub strangers: Vec<(PathBuf, String)>,
     /// The name of this run: of its quarantines and archives.
     pub run: String,

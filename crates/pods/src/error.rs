@@ -69,6 +69,15 @@ pub enum Error {
         /// The names that are there, or "none".
         known: String,
     },
+    /// A record to be restored whose place has another one.
+    #[error("{place} is there, and is not the same as {kept}: compare them; both are left as they are",
+        place = .place.display(), kept = .kept.display())]
+    Differs {
+        /// What is kept.
+        kept: PathBuf,
+        /// Where it was, and where something else is now.
+        place: PathBuf,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),

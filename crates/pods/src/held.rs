@@ -1,15 +1,15 @@
 //! A directory that is held open, and steps from it that leave neither its mount nor its names.
 //!
-//! Device numbers do not see a bind mount of the same file system; mount ids do. `openat2` refuses to cross one by itself
-//! (Linux 5.6); before that, the id of what was opened is compared, from statx (5.8) or `/proc/self/fdinfo` (3.15).
+//! How a step stays on its mount is told in `nodemend_hostfs::descent`.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nodemend_hostfs::FileId;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
+use nodemend_hostfs::descent::{Descent, mount_id};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -20,19 +20,13 @@ const LOOKUP: OFlags = OFlags::PATH
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Anything, opened for lookups only.
-const ENTRY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-const STAY: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_XDEV)
-    .union(ResolveFlags::NO_SYMLINKS);
-
 /// A directory, open for lookups, with the path that led to it.
 #[derive(Debug)]
 pub(crate) struct Held {
     dir: OwnedFd,
     path: PathBuf,
     mount: u64,
+    descent: Descent,
 }
 
 impl Held {
@@ -61,8 +55,13 @@ impl Held {
     }
 
     fn of(dir: OwnedFd, path: PathBuf) -> Result<Self, Error> {
-        match mount_id(dir.as_fd()) {
-            Some(mount) => Ok(Self { dir, path, mount }),
+        match mount_id(dir.as_fd()).zip(Descent::from(dir.as_fd())) {
+            Some((mount, descent)) => Ok(Self {
+                dir,
+                path,
+                mount,
+                descent,
+            }),
             None => Err(Error::NoMountIdentity { path }),
         }
     }
@@ -90,42 +89,9 @@ impl Held {
     /// [`Error::Mounted`], [`Error::NotADirectory`].
     pub(crate) fn down(&self, name: &OsStr) -> Result<Option<Self>, Error> {
         let path = self.path.join(name);
-        let opened = match self.openat2(name) {
-            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
-                return self.compared(name, path);
-            }
-            other => other,
-        };
-        match opened {
-            Ok(dir) => Ok(Some(Self {
-                dir,
-                path,
-                mount: self.mount,
-            })),
+        match self.descent.lookup(self.fd(), name) {
+            Ok(dir) => Ok(Some(Self { dir, path, ..*self })),
             Err(errno) => not_opened(errno, path),
-        }
-    }
-
-    fn openat2(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
-        // EAGAIN: something was renamed or mounted meanwhile; openat2(2) says to try again.
-        for _ in 0..128 {
-            match rustix::fs::openat2(&self.dir, name, LOOKUP, Mode::empty(), STAY) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other,
-            }
-        }
-        Err(Errno::AGAIN)
-    }
-
-    fn compared(&self, name: &OsStr, path: PathBuf) -> Result<Option<Self>, Error> {
-        let dir = match rustix::fs::openat(&self.dir, name, LOOKUP, Mode::empty()) {
-            Ok(dir) => dir,
-            Err(errno) => return not_opened(errno, path),
-        };
-        let below = Self::of(dir, path)?;
-        match below.mount == self.mount {
-            true => Ok(Some(below)),
-            false => Err(Error::Mounted { path: below.path }),
         }
     }
 
@@ -155,11 +121,8 @@ impl Held {
 
     fn again(&self) -> Result<Self, Error> {
         let dir = self.dir.try_clone().map_err(Error::io("hold", &self.path))?;
-        Ok(Self {
-            dir,
-            path: self.path.clone(),
-            mount: self.mount,
-        })
+        let path = self.path.clone();
+        Ok(Self { dir, path, ..*self })
     }
 
     /// The names in it, sorted.
@@ -198,26 +161,13 @@ impl Held {
     /// [`Error::Mounted`].
     pub(crate) fn stat_here(&self, name: &OsStr) -> Result<Option<Stat>, Error> {
         let path = self.path.join(name);
-        let opened = match rustix::fs::openat2(&self.dir, name, ENTRY, Mode::empty(), STAY) {
-            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => self.entry_compared(name),
-            other => other,
-        };
-        match opened {
+        match self.descent.entry(self.fd(), name) {
             Ok(entry) => rustix::fs::fstat(&entry)
                 .map(Some)
                 .map_err(Error::io("stat", path)),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::XDEV) => Err(Error::Mounted { path }),
             Err(errno) => Err(Error::io("open", path)(errno)),
-        }
-    }
-
-    fn entry_compared(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
-        let entry = rustix::fs::openat(&self.dir, name, ENTRY, Mode::empty())?;
-        // statx would ask the file system.
-        match fdinfo(entry.as_fd()) == Some(self.mount) {
-            true => Ok(entry),
-            false => Err(Errno::XDEV),
         }
     }
 
@@ -260,24 +210,4 @@ fn not_opened(errno: Errno, path: PathBuf) -> Result<Option<Held>, Error> {
         Errno::NOTDIR | Errno::LOOP => Err(Error::NotADirectory { path }),
         errno => Err(Error::io("open", path)(errno)),
     }
-}
-
-/// The id of the mount on which an open file lies.
-pub(crate) fn mount_id(file: BorrowedFd<'_>) -> Option<u64> {
-    let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
-    let told = stat.filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0);
-    match told {
-        Some(stat) => Some(stat.stx_mnt_id),
-        None => fdinfo(file),
-    }
-}
-
-fn fdinfo(file: BorrowedFd<'_>) -> Option<u64> {
-    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
-    let info = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut buffer = [0; 512];
-    let length = rustix::io::read(&info, &mut buffer).ok()?;
-    let text = std::str::from_utf8(buffer.get(..length)?).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }

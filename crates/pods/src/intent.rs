@@ -82,6 +82,12 @@ fn purge(pod: &PodDir, options: &Purge, loss: &Loss) -> String {
             );
         }
     };
+    if !pod.outside.is_empty() {
+        let links = pod.outside.len();
+        steps.push(format!(
+            "take {links} device files of its block volumes out of plugins/"
+        ));
+    }
     steps.push("remove the directory with the pod's logs and empty cgroups".to_owned());
     format!("{}; {lost}", steps.join(", "))
 }
@@ -123,6 +129,7 @@ mod tests {
             }],
             mounts: Vec::new(),
             strange: Vec::new(),
+            outside: Vec::new(),
             unread: Vec::new(),
         }
     }

@@ -4,7 +4,9 @@
 //! the mount of `pods/`, and the work is done by threads that can be left behind.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +17,11 @@ use nodemend_procns::Census;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::block::{self, BlockLink};
 use crate::mount::PodMount;
 use crate::pod::{PodDir, PodName};
 use crate::uid::Uid;
+use crate::volume::Part;
 
 mod class;
 mod content;
@@ -45,16 +49,22 @@ const POD_LOGS: &str = "/var/log/pods";
 #[serde(rename_all = "camelCase")]
 pub struct Layout {
     /// The root, without symlinks.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub root: PathBuf,
     /// Who says that it is the root: `--kubelet-root`, `kubelet (pid 812) --root-dir`, `the default`.
     pub known_by: String,
     /// What the root is.
     pub root_id: FileId,
     /// Other paths by which the same root is seen, by mounts.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<PathBuf>")]
     pub also_at: Vec<PathBuf>,
     /// The pod directories, by UID.
     pub pods: Vec<Arc<PodDir>>,
     /// What else lies in `pods/`, each with the reason why it is not ours.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<(PathBuf, String)>")]
     pub strangers: Vec<(PathBuf, String)>,
     /// What could not be read of the mount tables or of the root, so that nothing is known of any pod.
     pub unread: Vec<String>,
@@ -100,8 +110,11 @@ pub fn layout(host: &Host, options: &LayoutOptions, census: &Census) -> Result<L
     let (names, strangers) = sorted(&root);
     let sight = sight(host, census, &root, &names)?;
     let logs = logs(host)?;
+    let blocks = blocks(host, &root, &names)?;
     let walked = walk_all(&sight, root, names, options)?;
-    Ok(assemble(sight, found, walked, strangers, logs))
+    let mut layout = assemble(sight, found, walked, strangers, logs);
+    blocks.enter(&mut layout.pods);
+    Ok(layout)
 }
 
 fn left_alone(root: PathBuf, found: FoundRoot, reason: String) -> Layout {
@@ -120,14 +133,11 @@ fn left_alone(root: PathBuf, found: FoundRoot, reason: String) -> Layout {
 fn sorted(root: &Root) -> (Vec<Uid>, Vec<(PathBuf, String)>) {
     let (mut uids, mut strangers) = (Vec::new(), Vec::new());
     for (name, _) in &root.entries {
-        let text = name.to_string_lossy();
+        let path = || root.path.join("pods").join(OsStr::from_bytes(name.to_bytes()));
         match name.to_str().map(str::parse::<Uid>) {
             Ok(Ok(uid)) => uids.push(uid),
-            Ok(Err(error)) => strangers.push((root.path.join("pods").join(&*text), error.to_string())),
-            Err(_) => strangers.push((
-                root.path.join("pods").join(&*text),
-                "its name is no text".to_owned(),
-            )),
+            Ok(Err(error)) => strangers.push((path(), error.to_string())),
+            Err(_) => strangers.push((path(), "its name is no text".to_owned())),
         }
     }
     (uids, strangers)
@@ -138,6 +148,51 @@ fn logs(host: &Host) -> Result<HashMap<Uid, PodName>, LayoutError> {
     let host = host.clone();
     let names = root::answered(move || host.list(Path::new(POD_LOGS)).unwrap_or_default())?;
     Ok(name::from_logs(names.unwrap_or_default()))
+}
+
+/// What kubelet keeps of block volumes outside of the pod directories, or why nobody knows.
+struct Blocks(Result<Vec<(Uid, BlockLink)>, String>);
+
+fn blocks(host: &Host, root: &Root, uids: &[Uid]) -> Result<Blocks, LayoutError> {
+    // In another root nothing is repaired, and a device number there is one of another kernel.
+    if !host.is_running() || uids.is_empty() {
+        return Ok(Blocks(Ok(Vec::new())));
+    }
+    let (path, uids) = (root.path.clone(), uids.iter().cloned().collect::<HashSet<_>>());
+    let work = move |_: &(), pulse: &pool::Pulse, answer: &mut dyn FnMut(_)| {
+        let found = block::links(&path, &|uid| uids.contains(uid), &|| pulse.beat());
+        answer(found.map_err(|error| error.to_string()));
+    };
+    let done = pool::run(vec![()], Box::new(work)).map_err(LayoutError::Thread)?;
+    let silent = || {
+        Err(format!(
+            "the block volumes below plugins/: no answer within {PATIENCE} s"
+        ))
+    };
+    Ok(Blocks(done.answers.into_iter().next().unwrap_or_else(silent)))
+}
+
+impl Blocks {
+    fn enter(self, pods: &mut [Arc<PodDir>]) {
+        match self.0 {
+            Ok(links) => {
+                for (uid, link) in links {
+                    // They are sorted.
+                    let at = pods.binary_search_by(|pod| pod.uid.cmp(&uid));
+                    if let Some(pod) = at.ok().and_then(|at| pods.get_mut(at)) {
+                        Arc::make_mut(pod).outside.push(link);
+                    }
+                }
+            }
+            Err(reason) => {
+                let has_device =
+                    |pod: &&mut Arc<PodDir>| pod.volumes.iter().any(|volume| volume.part == Part::Device);
+                for pod in pods.iter_mut().filter(has_device) {
+                    Arc::make_mut(pod).unread.push(reason.clone());
+                }
+            }
+        }
+    }
 }
 
 /// What the walk gave.

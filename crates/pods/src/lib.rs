@@ -4,8 +4,10 @@
 mod again;
 mod apply;
 mod archive;
+mod block;
 mod claims;
 mod details;
+mod embedded;
 mod error;
 mod from_log;
 mod held;
@@ -27,6 +29,7 @@ mod volume;
 
 pub use again::ThirdLook;
 pub use apply::{Again, Looks, Outcomes, Places, Purge, Repair, Tools, apply};
+pub use block::{BlockLink, LinkKind};
 pub use details::Details;
 pub use error::Error;
 pub use from_log::{Named, from_log};

@@ -7,6 +7,7 @@ use nodemend_hostfs::FileId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::block::BlockLink;
 use crate::mount::PodMount;
 use crate::uid::Uid;
 use crate::volume::Volume;
@@ -18,6 +19,8 @@ pub struct PodDir {
     /// Its name, which is the pod's UID.
     pub uid: Uid,
     /// Where it is, by the root's real path.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub path: PathBuf,
     /// What it is.
     pub identity: PodIdentity,
@@ -30,7 +33,12 @@ pub struct PodDir {
     /// Every mount in it or of something in it, in every mount namespace, in the order of the tables.
     pub mounts: Vec<PodMount>,
     /// What kubelet does not put into a pod directory, by path below it.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<PathBuf>")]
     pub strange: Vec<PathBuf>,
+    /// What kubelet keeps of its block volumes elsewhere, sorted by path.
+    #[serde(default)]
+    pub outside: Vec<BlockLink>,
     /// What could not be read, each with the reason. Then nothing is known of what is there.
     pub unread: Vec<String>,
 }

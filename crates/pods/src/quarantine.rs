@@ -45,6 +45,8 @@ pub struct Manifest {
     /// What people call it.
     pub name: Option<PodName>,
     /// The pod directory.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub pod: PathBuf,
     /// The run that did it.
     pub run: String,
@@ -63,6 +65,8 @@ pub struct KeptItem {
     /// Its name beside the manifest: a number.
     pub name: String,
     /// Where it was, below the pod directory.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub place: PathBuf,
     /// The plugin, as its directory is called.
     pub plugin: String,

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::{Journal, StateDir};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,12 @@ pub struct Kept {
     /// The name to ask for: that of the directory with the manifest.
     pub entry: String,
     /// Where it is now.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub at: PathBuf,
     /// Where it was.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub was: PathBuf,
     /// What the manifest says of it.
     pub item: KeptItem,
@@ -36,8 +40,12 @@ pub struct Kept {
 #[serde(rename_all = "camelCase")]
 pub struct RestoreReport {
     /// What is back, from where, and where to.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<(PathBuf, PathBuf)>")]
     pub restored: Vec<(PathBuf, PathBuf)>,
     /// What is still kept, each with the reason.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<(PathBuf, String)>")]
     pub kept: Vec<(PathBuf, String)>,
 }
 
@@ -46,7 +54,9 @@ pub struct RestoreReport {
 struct Entry<'a> {
     tool: &'static str,
     step: &'static str,
+    #[serde(serialize_with = "nodemend_hostfs::text::serialize")]
     from: &'a Path,
+    #[serde(serialize_with = "nodemend_hostfs::text::serialize")]
     to: &'a Path,
 }
 
@@ -119,6 +129,9 @@ fn is_below(place: &Path) -> bool {
 /// a pod's UID. Each thing goes where it was, if its pod directory is there and the place is free; or, with `to`, below
 /// that directory, as `UID/volumes/…`. Takes the lock of the state directory itself, so the caller must not hold it.
 ///
+/// A run that was killed may have copied a record that the next run copied or moved again. So a record that lies at its
+/// place already, byte for byte, is back, and its copy goes; if the two differ, both stay.
+///
 /// # Errors
 /// [`Error::NotKept`]; as of [`restorable`]; if another run holds the lock. What failed for one thing is in the report.
 pub fn restore(
@@ -181,27 +194,46 @@ fn put_back(kept: &Kept, to: Option<&Path>, journal: &mut Journal) -> Result<Pat
     let dir = directories(top, below.parent().unwrap_or(Path::new("")))?;
     let new = below.file_name().unwrap_or_default();
     let place = dir.path().join(new);
-    if dir.stat(new)?.is_some() {
-        return Err(Error::unfit(place, "the place is taken"));
-    }
+    let is_back = is_there_already(&from, kept, &dir, new)?;
     journal.append(&Entry {
         tool: "mend-pods",
         step: "restore",
         from: &kept.at,
         to: &place,
     })?;
-    move_back(&from, &kept.item.name, &dir, new)?;
+    match is_back {
+        true => drop(from.unlink(kept.item.name.as_ref())?),
+        false => move_back(&from, &kept.item.name, &dir, new)?,
+    }
     dir.sync()?;
     from.sync()?;
     sweep(&from)?;
     Ok(place)
 }
 
+/// True if what is kept lies at its place, byte for byte; an error if something else does.
+fn is_there_already(from: &Held, kept: &Kept, dir: &Held, new: &OsStr) -> Result<bool, Error> {
+    let item = OsStr::new(&kept.item.name);
+    let Some(there) = dir.stat_here(new)? else {
+        return Ok(false);
+    };
+    let file = FileType::RegularFile;
+    if FileType::from_raw_mode(there.st_mode) != file || from.kind(item)? != Some(file) {
+        return Err(Error::unfit(dir.path().join(new), "the place is taken"));
+    }
+    let bytes = |small: Option<(Vec<u8>, Mode)>| small.map(|(bytes, _)| bytes);
+    match bytes(read_small(from, item)?) == bytes(read_small(dir, new)?) {
+        true => Ok(true),
+        false => Err(Error::Differs {
+            kept: kept.at.clone(),
+            place: dir.path().join(new),
+        }),
+    }
+}
+
 /// A mount moves along with what it lies in.
 fn nothing_mounted(path: &Path) -> Result<(), Error> {
-    let table = Path::new("/proc/thread-self/mountinfo");
-    let bytes = std::fs::read(table).map_err(Error::io("read", table))?;
-    let mounts = nodemend_hostfs::mountinfo::parse(&bytes)?;
+    let mounts = crate::block::own_table()?;
     match mounts.iter().find(|mount| mount.mountpoint.starts_with(path)) {
         Some(mount) => Err(Error::Mounted {
             path: mount.mountpoint.clone(),
@@ -239,7 +271,7 @@ fn copy_back(from: &Held, item: &str, to: &Held, new: &OsStr) -> Result<(), Erro
             "lies on another file system: it is not copied by this tool; cp -a does, and then remove it here";
         Error::unfit(from.path().join(item), reason)
     };
-    if from.kind(item.as_ref())? != Some(rustix::fs::FileType::RegularFile) {
+    if from.kind(item.as_ref())? != Some(FileType::RegularFile) {
         return Err(across());
     }
     let (bytes, mode) = read_small(from, item.as_ref())?.ok_or_else(across)?;

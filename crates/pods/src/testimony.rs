@@ -43,6 +43,8 @@ use serde::{Deserialize, Serialize};
 use crate::layout::Layout;
 use crate::uid::Uid;
 
+pub(crate) use settings::parse as parse_yaml;
+
 /// kubelet's own list.
 pub const KUBELET: &str = "kubelet /pods";
 /// The list that kubelet itself gets.

@@ -14,6 +14,8 @@ pub struct Volume {
     /// The name of the volume.
     pub name: String,
     /// The leaf that is, or was, the volume: below the pod directory. For CSI its `mount` directory.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub path: PathBuf,
     /// Of which part of the pod directory it is.
     pub part: Part,
@@ -94,5 +96,7 @@ pub struct CsiVolume {
     /// `volumeLifecycleMode`: `Persistent` or `Ephemeral`.
     pub lifecycle: String,
     /// Where its global mount would be, if there is one now.
+    #[serde(default, with = "nodemend_hostfs::text")]
+    #[schemars(with = "Option<PathBuf>")]
     pub global_mount: Option<PathBuf>,
 }

@@ -64,6 +64,8 @@ pub struct CniCall {
     /// `CNI_CONTAINERID`.
     pub container_id: String,
     /// `CNI_NETNS`: a path.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub netns: PathBuf,
     /// `CNI_IFNAME`.
     pub ifname: String,
@@ -105,6 +107,8 @@ pub enum Holder {
     /// It is mounted, in the mount namespace of this process.
     Mount {
         /// Where.
+        #[serde(with = "nodemend_hostfs::text")]
+        #[schemars(with = "PathBuf")]
         path: PathBuf,
     },
     /// It is mounted in another mount namespace only, at a path that is not a mount of it in ours.
@@ -112,6 +116,8 @@ pub enum Holder {
         /// A process that sees the mount.
         pid: u32,
         /// Where, seen from that process.
+        #[serde(with = "nodemend_hostfs::text")]
+        #[schemars(with = "PathBuf")]
         path: PathBuf,
     },
     /// A process has it open.

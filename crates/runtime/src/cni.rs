@@ -20,8 +20,12 @@ pub struct CniDirectories {
     /// [`Endpoint::address`] of the runtime.
     pub endpoint: String,
     /// Where its CNI plugins are, in the order in which they are looked for.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "Vec<PathBuf>")]
     pub plugins: Vec<PathBuf>,
     /// Where its CNI configurations are.
+    #[serde(default, with = "nodemend_hostfs::text")]
+    #[schemars(with = "Option<PathBuf>")]
     pub configurations: Option<PathBuf>,
 }
 

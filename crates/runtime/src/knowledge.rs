@@ -84,6 +84,8 @@ pub struct Record {
 #[serde(rename_all = "camelCase")]
 pub struct NetnsRef {
     /// The path in the runtime's records.
+    #[serde(with = "nodemend_hostfs::text")]
+    #[schemars(with = "PathBuf")]
     pub path: PathBuf,
     /// What stood at that path when it was looked up; none if nothing, or no namespace.
     pub id: Option<NetnsId>,

@@ -7,8 +7,9 @@ use crate::kubelet::ROOT;
 use crate::pods::{IMAGES, PodDir, Store};
 
 impl PodDir<'_> {
-    /// A block volume of a driver, as `pkg/volume/csi/csi_block.go` tells: the device, bound over a file that is named after the pod, a symlink to
-    /// it in the pod's directory, and a loop device whose backing file it is, as a lock. The symlink's path.
+    /// A block volume of a driver, as `pkg/volume/csi/csi_block.go` tells: the device, bound over two files that are named after
+    /// the pod, kubelet's and the driver's, a symlink to the second in the pod's directory, and a loop device on the first, as
+    /// a lock. The symlink's path.
     ///
     /// # Errors
     ///
@@ -23,14 +24,17 @@ impl PodDir<'_> {
         // By the lab's name in the path the lock is known when the lab has ended.
         let volume = format!("{name}-of-{}", self.node.cgroup());
         let map = Path::new(ROOT).join("plugins/kubernetes.io/csi/volumeDevices");
-        let file = map.join(volume).join("dev").join(&self.pod.uid);
-        self.node.write(&file, "")?;
-        self.bind(Path::new(&device), &file)?;
+        let file = map.join(&volume).join("dev").join(&self.pod.uid);
+        let published = map.join("publish").join(&volume).join(&self.pod.uid);
+        for at in [&file, &published] {
+            self.node.write(at, "")?;
+            self.bind(Path::new(&device), at)?;
+        }
         self.attach(&file.to_string_lossy())?;
         self.stores.push(Store::Device(device.into()));
         self.stores.push(Store::Tree(image.into()));
         let link = Path::new("volumeDevices/kubernetes.io~csi").join(name);
-        self.link(&link, &file)?;
+        self.link(&link, &published)?;
         Ok(self.path.join(link))
     }
 

@@ -199,7 +199,7 @@ impl Node {
 }
 
 /// The subcommand: becomes another program in a mount namespace of its own. The copies that such a namespace begins with are taken off in pod
-/// directories: no container has them, and each would keep a pod alive that is none of its business.
+/// directories, and of block volumes: no container has them, and each would keep a pod alive that is none of its business.
 ///
 /// # Errors
 ///
@@ -210,7 +210,8 @@ pub fn apart(argv: &[String]) -> Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).at("make private", Path::new("/"))?;
     let table = std::fs::read_to_string("/proc/self/mountinfo").doing(|| "read the mounts".to_owned())?;
     let points = table.lines().rev().filter_map(|line| line.split(' ').nth(4));
-    for point in points.filter(|point| point.starts_with(PODS)) {
+    let is_of_a_pod = |point: &&str| point.starts_with(PODS) || point.contains("/volumeDevices/");
+    for point in points.filter(is_of_a_pod) {
         // One that lies on another may have gone with it.
         let _ = umount2(point, MntFlags::MNT_DETACH);
     }

@@ -52,6 +52,8 @@ fn look(sys: &Path, node: &Path) -> Option<Loop> {
     let dev = std::fs::read_to_string(sys.join("dev")).ok()?;
     let (major, minor) = dev.trim().split_once(':')?;
     let backing = text.strip_suffix(b"\n").unwrap_or(&text);
+    // Of a device file that was removed meanwhile, as after a purge that was killed.
+    let backing = backing.strip_suffix(b" (deleted)").unwrap_or(backing);
     Some(Loop {
         node: node.to_owned(),
         dev: (major.parse().ok()?, minor.parse().ok()?),

@@ -17,7 +17,8 @@ use nodemend_evidence::{Confirmed, Outcome};
 use nodemend_rmtree::{End, Observer, Options, Pace, Tree, remove};
 
 use super::gates;
-use super::steps::Step;
+use super::outside;
+use super::steps::{Step, Steps};
 use super::unmount;
 use super::work::Work;
 use super::{Purge, leaked};
@@ -125,6 +126,12 @@ impl<'l> Begun<'l, '_> {
         ephemeral(&gates::total(&found), &[], plan.options, pod)?;
         keep::archive_disk(pod, dir, plan, &found, work, done).map_err(said)?;
         detach(dir, plan, work, done).map_err(said)?;
+        let mut steps = Steps {
+            journal: work.tools.journal,
+            run: work.tools.run,
+            uid: dir.uid.clone(),
+        };
+        outside::release(&plan.outside, &dir.uid, &mut steps, &mut work.hung, done)?;
         keep::records(pod, dir, &found, work, done).map_err(said)?;
         keep::quarantine(pod, dir, plan, &found, work, done)?;
         if work.stopped() {
@@ -134,7 +141,7 @@ impl<'l> Begun<'l, '_> {
         // Made as there might have been something for it; one that has something in it stays.
         let _ = std::fs::remove_dir(&plan.shelf);
         let tools = &mut *work.tools;
-        let mut steps = super::steps::Steps {
+        let mut steps = Steps {
             journal: tools.journal,
             run: tools.run,
             uid: dir.uid.clone(),

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use nodemend_hostfs::Journal;
 use nodemend_hostfs::mountinfo::Mount;
+use nodemend_hostfs::{Journal, text};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -30,21 +30,53 @@ pub(crate) enum Step<'a> {
     /// Undone by mounting the source again.
     Unmount { mount: &'a Mount },
     /// Undone by `losetup NODE BACKING`.
-    Detach { node: &'a Path, backing: &'a Path },
+    Detach {
+        #[serde(serialize_with = "text::serialize")]
+        node: &'a Path,
+        #[serde(serialize_with = "text::serialize")]
+        backing: &'a Path,
+    },
     /// Adds a copy; undone by removing it.
-    Archive { to: &'a Path },
+    Archive {
+        #[serde(serialize_with = "text::serialize")]
+        to: &'a Path,
+    },
     /// Undone by `restore`, which finds it by its manifest.
-    Quarantine { from: PathBuf, to: PathBuf },
+    Quarantine {
+        #[serde(serialize_with = "text::serialize")]
+        from: PathBuf,
+        #[serde(serialize_with = "text::serialize")]
+        to: PathBuf,
+    },
     /// Adds a copy of a file that goes; `restore` finds it by its manifest.
-    Keep { from: PathBuf, to: PathBuf },
+    Keep {
+        #[serde(serialize_with = "text::serialize")]
+        from: PathBuf,
+        #[serde(serialize_with = "text::serialize")]
+        to: PathBuf,
+    },
     /// An empty directory; undone by making it again.
-    RemoveDirectory { path: PathBuf },
-    /// An empty file, or one that was kept before.
-    RemoveFile { path: PathBuf },
+    RemoveDirectory {
+        #[serde(serialize_with = "text::serialize")]
+        path: PathBuf,
+    },
+    /// An empty file, a device file, or one that was kept before.
+    RemoveFile {
+        #[serde(serialize_with = "text::serialize")]
+        path: PathBuf,
+    },
     /// Undone by making it again.
-    RemoveLink { path: PathBuf, target: PathBuf },
+    RemoveLink {
+        #[serde(serialize_with = "text::serialize")]
+        path: PathBuf,
+        #[serde(serialize_with = "text::serialize")]
+        target: PathBuf,
+    },
     /// All that is left there: nothing that has no other copy, unless the caller accepted that.
-    RemoveTree { path: PathBuf },
+    RemoveTree {
+        #[serde(serialize_with = "text::serialize")]
+        path: PathBuf,
+    },
 }
 
 /// The journal, for one pod.

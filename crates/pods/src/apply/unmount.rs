@@ -11,15 +11,16 @@ use rustix::mount::UnmountFlags;
 
 use super::deadline::within;
 use super::holders;
-use super::steps::Step;
-use super::tables::{Near, Tables};
+use super::steps::{Step, Steps};
+use super::tables::{Home, Near, Tables};
 use super::work::Work;
 use crate::error::Error;
 use crate::held::Held;
 use crate::pod::PodDir;
+use crate::uid::Uid;
 
 /// How long one unmount may take. kubelet's own has two minutes; a dead file server takes for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often the table is read again while mounts that were there from the beginning are still there.
 const ROUNDS: usize = 8;
@@ -34,8 +35,21 @@ pub(crate) fn once(
 ) -> Result<(), String> {
     let said = |error: Error| error.to_string();
     work.look().map_err(said)?;
-    let tables = work.tables().map_err(said)?;
-    let ours: Vec<Near> = tables.ours(dir.uid.as_str()).cloned().collect();
+    let ours = judged_ones(&dir.uid, work.tables().map_err(said)?, judged)?;
+    let mut steps = Steps {
+        journal: work.tools.journal,
+        run: work.tools.run,
+        uid: dir.uid.clone(),
+    };
+    for near in deepest_first(ours) {
+        one(&near, &mut steps, &mut work.hung, done)?;
+    }
+    Ok(())
+}
+
+/// What is mounted of a pod here; an error if it was not when it was judged.
+fn judged_ones(uid: &Uid, tables: &Tables, judged: &[Near]) -> Result<Vec<Near>, String> {
+    let ours: Vec<Near> = tables.ours(uid.as_str()).cloned().collect();
     let known: HashSet<u64> = judged.iter().map(|near| near.mount.id).collect();
     if let Some(new) = ours.iter().find(|near| !known.contains(&near.mount.id)) {
         let place = new.mount.mountpoint.display();
@@ -43,10 +57,32 @@ pub(crate) fn once(
             "{place} was mounted while this run was at work: somebody uses the pod"
         ));
     }
-    for near in deepest_first(ours) {
-        one(&near, dir, work, done)?;
+    Ok(ours)
+}
+
+/// Unmounts what is mounted on a name that lies outside of the pod directory, as [`once`] and [`rest`] do inside.
+pub(crate) fn outside(
+    uid: &Uid,
+    home: &Home,
+    judged: &[Near],
+    steps: &mut Steps<'_>,
+    hung: &mut HashSet<(u32, u32)>,
+) -> Result<(), String> {
+    for _ in 0..ROUNDS {
+        let tables = Tables::take(home).map_err(|error| error.to_string())?;
+        let ours = judged_ones(uid, &tables, judged)?;
+        if ours.is_empty() {
+            return nothing_left(uid.as_str(), &tables);
+        }
+        for near in deepest_first(ours) {
+            one(&near, steps, hung, &mut Vec::new())?;
+        }
     }
-    Ok(())
+    Err(still_mounted())
+}
+
+fn still_mounted() -> String {
+    format!("after {ROUNDS} rounds something is still mounted in it")
 }
 
 /// Unmounts what is left after [`once`], which ended at that moment, and ends with a look at all mount namespaces, which must
@@ -68,7 +104,7 @@ pub(crate) fn rest(
         once(dir, judged, work, done)?;
         work.look_again().map_err(said)?;
     }
-    Err(format!("after {ROUNDS} rounds something is still mounted in it"))
+    Err(still_mounted())
 }
 
 /// The table has them in the order in which they were mounted; a child that was moved there is older than its parent.
@@ -117,15 +153,20 @@ pub(crate) fn seen(near: &Near) -> String {
     }
 }
 
-fn one(near: &Near, dir: &PodDir, work: &mut Work<'_, '_>, done: &mut Vec<PathBuf>) -> Result<(), String> {
+fn one(
+    near: &Near,
+    steps: &mut Steps<'_>,
+    hung: &mut HashSet<(u32, u32)>,
+    done: &mut Vec<PathBuf>,
+) -> Result<(), String> {
     let place = near.mount.mountpoint.clone();
-    if work.hung.contains(&near.mount.dev) {
+    if hung.contains(&near.mount.dev) {
         return Err(format!(
             "{}: not unmounted, since an unmount of the same file system did not end",
             place.display()
         ));
     }
-    work.steps(dir)
+    steps
         .write(Step::Unmount { mount: &near.mount })
         .map_err(|error| error.to_string())?;
     let path = place.clone();
@@ -144,7 +185,7 @@ fn one(near: &Near, dir: &PodDir, work: &mut Work<'_, '_>, done: &mut Vec<PathBu
         }
         Some(Err(error)) => return Err(error.to_string()),
         None => {
-            work.hung.insert(near.mount.dev);
+            hung.insert(near.mount.dev);
             return Err(format!(
                 "{}: its unmount did not end within {} s ({} {}): its server does not answer",
                 place.display(),

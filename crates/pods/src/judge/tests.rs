@@ -47,6 +47,7 @@ fn pod(name: &str) -> PodDir {
         volumes: Vec::new(),
         mounts: Vec::new(),
         strange: Vec::new(),
+        outside: Vec::new(),
         unread: Vec::new(),
     }
 }
@@ -486,6 +487,25 @@ fn without_kubelet_the_api_server_will_do_but_not_against_what_kubelet_wrote_dow
     let mut survey = node(&[DEAD]);
     set(&mut survey, CHECKPOINTS, pods(&[DEAD]));
     expect(&survey, &Policy::default(), Orphan, "");
+}
+
+#[test]
+fn what_kubelet_wrote_down_does_not_stand_against_what_it_says_now() {
+    let mut survey = node(&[DEAD]);
+    let named = Known::Pods {
+        pods: vec![(uid(DEAD), "named in allocated_pods_state".to_owned())],
+        asked: "asked".into(),
+    };
+    set(&mut survey, CHECKPOINTS, named);
+    expect(&survey, &Policy::default(), VerdictKind::Orphan, "");
+    let plan = judged(&survey, &Policy::default());
+    let said = format!("{:?}", plan.orphans().collect::<Vec<_>>());
+    assert!(said.contains("allocated_pods_state, which may be old"), "{said}");
+    // And not while kubelet's own list may not be whole.
+    for silence in [Known::silent("healthz: not ok"), pods(&[])] {
+        set(&mut survey, KUBELET, silence);
+        assert_ne!(kind(&survey, &Policy::default()).0, VerdictKind::Orphan);
+    }
 }
 
 #[test]

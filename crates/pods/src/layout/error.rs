@@ -47,6 +47,25 @@ pub enum LayoutError {
         /// The other.
         other_pid: u32,
     },
+    /// No kubelet runs, and there are several roots.
+    #[error("no kubelet runs, and there are several roots: {roots}; say which is meant by --kubelet-root",
+        roots = .roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", "))]
+    SeveralRoots {
+        /// The roots.
+        roots: Vec<PathBuf>,
+    },
+    /// The arguments of a running kubelet are not known.
+    #[error(
+        "{comm} (pid {pid}): its arguments for kubelet are not known: {reason}; say where kubelet's root is by --kubelet-root"
+    )]
+    Arguments {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: String,
+        /// What could not be read.
+        reason: String,
+    },
     /// The root is a relative path, and so depends on somebody's working directory.
     #[error("{path}: the kubelet root must be an absolute path (as {known_by} has it)", path = .path.display())]
     Relative {

@@ -120,6 +120,7 @@ impl Sight {
             volumes,
             mounts,
             strange: draft.strange,
+            outside: Vec::new(),
             unread: draft.unread,
         }
     }

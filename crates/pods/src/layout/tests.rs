@@ -1,38 +1,62 @@
 //! What was mounted after the mount table was read.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed unwrap is a failed test"
+)]
 #![allow(clippy::panic, reason = "so is a panic")]
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use nix::mount::{MsFlags, mount};
-use nodemend_lab::disk::{Format, Ground};
+use nodemend_lab::disk::Ground;
 
 use super::*;
 use crate::volume::Content;
 
 const UID: &str = "0c9a8c4e-3a51-4c0e-9d1c-5a2f6f0f6b11";
 
-/// A FUSE file system whose requests nobody reads.
-fn dead(at: &Path) -> File {
-    let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
-    mount(
-        Some("dead"),
-        at,
-        Some("fuse"),
-        MsFlags::empty(),
-        Some(options.as_str()),
-    )
-    .unwrap();
-    device
+/// Longer than any of these looks takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The device of a FUSE file system whose requests nobody reads. When it is closed the kernel ends them all, and whoever
+/// waits goes on.
+#[derive(Clone, Default)]
+struct Dead(Arc<Mutex<Option<File>>>);
+
+impl Dead {
+    fn mount(&self, at: &Path) {
+        let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let (source, kind) = (Some("dead"), Some("fuse"));
+        mount(source, at, kind, MsFlags::empty(), Some(options.as_str())).unwrap();
+        *lock(&self.0) = Some(device);
+    }
 }
 
-/// Walks one pod, with a dead file system in it of which the mount table that was read did not tell.
+impl Drop for Dead {
+    fn drop(&mut self) {
+        lock(&self.0).take();
+    }
+}
+
+/// Walks one pod, with a dead file system in it of which the mount table that was read did not tell. On a thread, so that
+/// a look that waits for it is a failed test and not one without an end.
 fn surprised(below: &str) -> Box<Draft> {
+    let (dead, below) = (Dead::default(), below.to_owned());
+    let (done, answer) = mpsc::channel();
+    let worker = dead.clone();
+    thread::spawn(move || done.send(walked(&worker, &below)));
+    answer.recv_timeout(DEADLINE).expect("the look did not end")
+}
+
+fn walked(dead: &Dead, below: &str) -> Box<Draft> {
     let ground = Ground::enter().unwrap();
-    let path = ground.disk(Format::Ext4, 64).unwrap();
+    // In memory: a disk would need a loop device, and those of the machine may be stuck.
+    let path = ground.directory().unwrap();
     let at = path.join("pods").join(UID).join(below);
     std::fs::create_dir_all(&at).unwrap();
     let found = FoundRoot {
@@ -45,7 +69,7 @@ fn surprised(below: &str) -> Box<Draft> {
         own: true,
         ..Sight::default()
     };
-    let _dead = dead(&at);
+    dead.mount(&at);
     let options = LayoutOptions::default();
     let walked = walk_all(&sight, root, vec![UID.parse().unwrap()], &options).unwrap();
     match walked.pods.into_iter().next().unwrap().1 {

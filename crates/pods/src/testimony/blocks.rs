@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::{Error, Host};
-use rustix::fs::{AtFlags, CWD, FileType, readlinkat, statat};
+use rustix::fs::{CWD, readlinkat};
 
+use crate::block;
 use crate::layout::Layout;
 use crate::mount::Tie;
 use crate::pod::PodDir;
@@ -85,6 +86,7 @@ fn holders(
     // Major 0 is for file systems without a device.
     let mut devices: Vec<(u32, u32)> = mounted.filter(|(major, _)| *major != 0).collect();
     devices.extend(block_volumes(pod));
+    devices.extend(pod.outside.iter().filter_map(|link| link.device));
     devices.sort_unstable();
     devices.dedup();
     for (major, minor) in devices {
@@ -115,13 +117,7 @@ fn block_volumes(pod: &PodDir) -> Vec<(u32, u32)> {
 
 fn device(link: &Path) -> Option<(u32, u32)> {
     let target = readlinkat(CWD, link, Vec::new()).ok()?;
-    let target = Path::new(std::ffi::OsStr::from_bytes(target.as_bytes()));
-    if !target.starts_with("/dev/") {
-        return None;
-    }
-    let stat = statat(CWD, target, AtFlags::empty()).ok()?;
-    let is_block = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
-    is_block.then(|| (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
+    block::behind(Path::new(std::ffi::OsStr::from_bytes(target.as_bytes())))
 }
 
 fn list(host: &Host, dir: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
@@ -182,6 +178,7 @@ mod tests {
                 volumes: Vec::new(),
                 mounts: Vec::new(),
                 strange: Vec::new(),
+                outside: Vec::new(),
                 unread: Vec::new(),
             })],
             strangers: Vec::new(),
@@ -212,5 +209,17 @@ mod tests {
                 "the kernel swaps to a file of it"
             ]
         );
+        // A device of its block volumes, of which kubelet keeps names beside the pod directories.
+        let mut with_block = layout.clone();
+        std::sync::Arc::make_mut(&mut with_block.pods[0])
+            .outside
+            .push(crate::block::BlockLink {
+                path: format!("/k/plugins/kubernetes.io/csi/volumeDevices/pv/dev/{UID}").into(),
+                what: crate::block::LinkKind::Mounted,
+                device: Some((8, 16)),
+            });
+        assert_eq!(said(&with_block), said(&layout));
+        write("sys/dev/block/8:16/holders/dm-3/dev", "253:3");
+        assert_eq!(said(&with_block)[2], "/dev/dm-3 stands on its device 8:16");
     }
 }

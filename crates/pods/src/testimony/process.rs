@@ -7,13 +7,10 @@ use nodemend_hostfs::Host;
 use nodemend_procns::Census;
 use rustix::fs::{AtFlags, CWD, statat};
 
+use crate::embedded;
 use crate::testimony::KubeletProcess;
 use crate::testimony::processes::Found;
 
-/// The processes that are kubelet, or hold it: microk8s, and k3s, which has everything in one process.
-const NAMES: [&str; 5] = ["kubelet", "kubelite", "k3s", "k3s-server", "k3s-agent"];
-/// Of old releases, where every component was one binary: its first argument tells which.
-const HYPERKUBE: &str = "hyperkube";
 /// USER_HZ: the unit of the times in /proc/PID/stat, 100 on every architecture that Rust's std runs on (proc(5)).
 const TICKS_PER_SECOND: u64 = 100;
 
@@ -41,25 +38,23 @@ pub(crate) fn find(host: &Host, census: &Census, found: Option<&Found>) -> Resul
     let now = u64::try_from(now).unwrap_or_default();
     let mut kubelets = Vec::new();
     for process in &census.processes {
-        let named = NAMES.contains(&process.comm.as_str()) || process.comm == HYPERKUBE;
+        let named = embedded::may_be_kubelet(&process.comm);
         let outside =
             process.netns.is_some_and(|netns| netns != census.host) || found.is_in_a_pod(process.pid);
         if !named || outside || !is_roots(process.pid)? {
             continue;
         }
-        let arguments = nodemend_procns::cmdline(host, process.pid).map_err(|error| error.to_string())?;
-        let arguments: Vec<String> = arguments
-            .into_iter()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
-        if !is_kubelet(&process.comm, &arguments) {
+        let Some(arguments) = embedded::arguments(host, process.pid, &process.comm)? else {
             continue;
-        }
+        };
         kubelets.push(Kubelet {
             pid: process.pid,
             comm: process.comm.clone(),
             since: Duration::from_secs(now.saturating_sub(process.start_time / TICKS_PER_SECOND)),
-            arguments,
+            arguments: arguments
+                .into_iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
         });
     }
     match &kubelets[..] {
@@ -68,16 +63,6 @@ pub(crate) fn find(host: &Host, census: &Census, found: Option<&Found>) -> Resul
             first.pid, second.pid
         )),
         _ => Ok(kubelets.pop()),
-    }
-}
-
-/// A zombie has no command line, and is no kubelet any more.
-fn is_kubelet(comm: &str, arguments: &[String]) -> bool {
-    let first = arguments.get(1).map(String::as_str);
-    match comm {
-        HYPERKUBE => first == Some("kubelet"),
-        "k3s" => matches!(first, Some("server" | "agent")),
-        _ => !arguments.is_empty(),
     }
 }
 
@@ -100,26 +85,5 @@ pub(crate) fn told(found: &Result<Option<Kubelet>, String>) -> KubeletProcess {
         },
         Ok(None) => KubeletProcess::NotRunning,
         Err(reason) => KubeletProcess::Unknown(reason.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kubelet_is_known_by_its_name_and_what_it_was_told_to_be() {
-        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
-        for (comm, line, is) in [
-            ("kubelet", "/usr/bin/kubelet --v=2", true),
-            ("hyperkube", "/hyperkube kubelet --v=2", true),
-            ("hyperkube", "/hyperkube proxy", false),
-            ("k3s", "/usr/local/bin/k3s server", true),
-            ("k3s", "/usr/local/bin/k3s kubectl get pods", false),
-            ("k3s-agent", "/usr/local/bin/k3s agent", true),
-        ] {
-            assert_eq!(is_kubelet(comm, &words(line)), is, "{line}");
-        }
-        assert!(!is_kubelet("kubelet", &[]));
     }
 }

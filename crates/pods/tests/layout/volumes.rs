@@ -254,3 +254,35 @@ fn a_change_in_the_first_two_levels_is_seen_and_one_below_is_not() {
     fs::write(room.pod(ONE).join("volumes/kubernetes.io~empty-dir/new"), "").unwrap();
     assert!(room.first().changed > before);
 }
+
+#[test]
+fn a_name_that_is_no_text_fails_no_report() {
+    use std::os::unix::ffi::OsStrExt;
+    let room = Room::new();
+    let name = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
+    let volume = room
+        .pod(ONE)
+        .join("volumes/kubernetes.io~nfs")
+        .join(name(b"pv-\xff"));
+    fs::create_dir_all(&volume).unwrap();
+    fs::write(room.pod(ONE).join(name(b"\xfestrange")), "").unwrap();
+    fs::create_dir(room.root.join("pods").join(name(b"\xfd"))).unwrap();
+    let mounted = room
+        .dir("volumes/kubernetes.io~empty-dir/x", &[])
+        .join(name(b"\xfc"));
+    fs::create_dir(&mounted).unwrap();
+    bind(&room.disk, &mounted);
+    let layout = room.look();
+    let json = serde_json::to_string(&layout).unwrap();
+    let texts = [
+        r"/pods/\\xfd",
+        r"~nfs/pv-\\xff",
+        r"\\xfestrange",
+        r"~empty-dir/x/\\xfc",
+    ];
+    for text in texts {
+        assert!(json.contains(text), "{text} is not in {json}");
+    }
+    let back: nodemend_pods::Layout = serde_json::from_str(&json).unwrap();
+    assert_eq!(back, layout);
+}

@@ -7,6 +7,7 @@
 )]
 
 mod archive;
+mod block;
 mod killed;
 mod leftovers;
 mod mounts;

@@ -13,7 +13,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use crate::node::{Node, Pod, bind, failed, fingerprint, mended, mounted_below, refused, tmpfs};
 
 /// Runs a script that says `ready` and then waits for its end.
-fn started(script: &str, arguments: &[&Path]) -> Ended {
+pub(crate) fn started(script: &str, arguments: &[&Path]) -> Ended {
     let mut child = Command::new("sh")
         .args(["-c", &format!("{script}\necho ready\nexec sleep 600"), "sh"])
         .args(arguments)
@@ -28,7 +28,7 @@ fn started(script: &str, arguments: &[&Path]) -> Ended {
     Ended(child)
 }
 
-struct Ended(Child);
+pub(crate) struct Ended(pub(crate) Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

@@ -167,6 +167,7 @@ impl Pod<'_> {
             volumes: self.csi.iter().map(|(name, csi)| self.said(name, csi)).collect(),
             mounts: Vec::new(),
             strange: Vec::new(),
+            outside: Vec::new(),
             unread: Vec::new(),
         }
     }

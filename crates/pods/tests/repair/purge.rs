@@ -1,7 +1,6 @@
 //! Purging what has no mounts.
 
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -76,46 +75,6 @@ fn t20_a_symlink_in_place_of_a_directory_is_removed_and_not_followed() {
     mended(&pod.purge());
     assert!(!pod.is_there());
     assert_eq!(fingerprint(&node.behind), before);
-}
-
-#[test]
-fn t23_a_block_volume_is_a_symlink_that_goes_and_its_loop_device_too_if_nobody_uses_it() {
-    let node = Node::new();
-    let pod = node.pod(1);
-    let backing = node
-        .root
-        .join("plugins/kubernetes.io/csi/volumeDevices/pv-1/dev")
-        .join(pod.uid.as_str());
-    fs::create_dir_all(backing.parent().unwrap()).unwrap();
-    fs::File::create(&backing).unwrap().set_len(1 << 20).unwrap();
-    let attached = Command::new("losetup")
-        .args(["--find", "--show"])
-        .arg(&backing)
-        .output()
-        .unwrap();
-    let device = String::from_utf8(attached.stdout).unwrap().trim().to_owned();
-    assert!(device.starts_with("/dev/loop"), "{device}");
-    let devices = pod.path.join("volumeDevices/kubernetes.io~csi");
-    fs::create_dir_all(&devices).unwrap();
-    symlink(&device, devices.join("pv-1")).unwrap();
-    let before = fs::read(&backing).unwrap();
-
-    let user = fs::File::open(&device).unwrap();
-    refused(
-        &pod.purge(),
-        &format!("process {} has it open", std::process::id()),
-    );
-    assert!(devices.join("pv-1").symlink_metadata().is_ok());
-    assert!(user.as_raw_fd() > 0);
-    drop(user);
-
-    let said = mended(&pod.purge());
-    assert!(said.contains(&format!("detached {device}")), "{said}");
-    assert!(!pod.is_there());
-    assert_eq!(fs::read(&backing).unwrap(), before);
-    let sys = device.replace("/dev/", "/sys/block/") + "/loop/backing_file";
-    let now = fs::read_to_string(sys).unwrap_or_default();
-    assert!(!now.contains(pod.uid.as_str()), "{now}");
 }
 
 #[test]

@@ -218,3 +218,87 @@ fn what_stays_after_a_move_is_said_and_a_second_run_carries_on() {
     assert!(!pod.is_there());
     assert_eq!(restorable(&node.state, &shelves(&node)).unwrap().len(), 2);
 }
+
+/// A pod whose purge copied the record of a volume, and whose directory kubelet has made again.
+fn with_kept_record(node: &Node) -> (Pod<'_>, std::path::PathBuf) {
+    let mut pod = node.pod(1);
+    let record = pod.csi("pv-1", None).with_file_name("vol_data.json");
+    mended(&pod.purge());
+    assert_eq!(restorable(&node.state, &shelves(node)).unwrap().len(), 1);
+    fs::create_dir(&pod.path).unwrap();
+    (pod, record)
+}
+
+#[test]
+fn a_record_that_was_copied_twice_is_put_back_once() {
+    let node = Node::new();
+    let (pod, record) = with_kept_record(&node);
+    // The first run was killed behind its copy, so a second one made another.
+    let mut again = node.pod(1);
+    again.csi("pv-1", None);
+    mended(&again.purge());
+    let kept = restorable(&node.state, &shelves(&node)).unwrap();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let copy = fs::read(&kept[0].at).unwrap();
+    fs::create_dir(&pod.path).unwrap();
+    let report = patiently(|| restore(&node.state, &shelves(&node), pod.uid.as_str(), None));
+    assert_eq!((report.restored.len(), report.kept.len()), (2, 0), "{report:?}");
+    assert!(report.restored.iter().all(|(_, to)| *to == record));
+    assert_eq!(fs::read(&record).unwrap(), copy);
+    assert!(restorable(&node.state, &shelves(&node)).unwrap().is_empty());
+}
+
+#[test]
+fn a_record_that_is_not_the_same_stays_with_the_one_at_its_place_and_both_are_named() {
+    let node = Node::new();
+    let (pod, record) = with_kept_record(&node);
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    for there in [r#"{"volumeHandle":"another"}"#, ""] {
+        fs::write(&record, there).unwrap();
+        let before = fingerprint(&pod.path);
+        let kept = restorable(&node.state, &shelves(&node)).unwrap()[0].at.clone();
+        let copy = fs::read(&kept).unwrap();
+        let report = patiently(|| restore(&node.state, &shelves(&node), pod.uid.as_str(), None));
+        assert_eq!((report.restored.len(), report.kept.len()), (0, 1), "{report:?}");
+        let (at, why) = &report.kept[0];
+        assert_eq!(*at, kept);
+        for path in [&kept, &record] {
+            assert!(why.contains(&path.display().to_string()), "{why}");
+        }
+        assert_eq!(fingerprint(&pod.path), before);
+        assert_eq!(fs::read(&kept).unwrap(), copy);
+    }
+}
+
+#[test]
+fn a_symlink_at_the_place_of_a_record_is_not_compared_but_left() {
+    let node = Node::new();
+    let (pod, record) = with_kept_record(&node);
+    let kept = restorable(&node.state, &shelves(&node)).unwrap()[0].at.clone();
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&kept, &record).unwrap();
+    let report = patiently(|| restore(&node.state, &shelves(&node), pod.uid.as_str(), None));
+    assert!(report.kept[0].1.contains("the place is taken"), "{report:?}");
+    assert!(kept.exists() && record.is_symlink());
+}
+
+#[test]
+fn a_volume_whose_name_is_no_text_is_moved_and_comes_back_under_that_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let node = Node::new();
+    let pod = node.pod(1);
+    let name = std::ffi::OsStr::from_bytes(b"pv-\xff\n\\x");
+    let leaf = pod.path.join("volumes/kubernetes.io~nfs").join(name);
+    fs::create_dir_all(&leaf).unwrap();
+    fs::write(leaf.join("data"), "the only copy").unwrap();
+    mended(&pod.purge());
+    let kept = restorable(&node.state, &shelves(&node)).unwrap();
+    assert_eq!(kept[0].was, leaf);
+    let json = serde_json::to_value(&kept).unwrap();
+    let was = json[0]["was"].as_str().unwrap();
+    assert!(was.ends_with("/pv-\\xff\n\\x5cx"), "{was}");
+    fs::create_dir(&pod.path).unwrap();
+    let report = patiently(|| restore(&node.state, &shelves(&node), pod.uid.as_str(), None));
+    assert!(report.kept.is_empty(), "{report:?}");
+    assert_eq!(fs::read_to_string(leaf.join("data")).unwrap(), "the only copy");
+}

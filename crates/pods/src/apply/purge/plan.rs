@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::apply::Purge;
 use crate::apply::gates::{self, Memory};
 use crate::apply::loops::{self, Loop};
+use crate::apply::outside::{self, Outside};
 use crate::apply::tables::Near;
 use crate::apply::work::Work;
 use crate::archive;
@@ -23,6 +24,8 @@ pub(crate) struct Plan<'o> {
     /// Of that, what is in memory and would be lost.
     pub(crate) memory: Vec<Memory>,
     pub(crate) loops: Vec<Loop>,
+    /// Its names among the plugins' block volumes.
+    pub(crate) outside: Vec<Outside>,
     /// Where what may be the only copy goes.
     pub(crate) shelf: PathBuf,
 }
@@ -64,6 +67,7 @@ pub(crate) fn plan<'o>(
             ));
         }
     }
+    let outside = outside::of_pod(kubelet_root(dir), &dir.uid)?;
     let shelf = shelf_path(dir, options);
     // Anything may come to light below a mount, so there must be a place for it before anything is unmounted.
     let needed =
@@ -76,6 +80,7 @@ pub(crate) fn plan<'o>(
         mounts: tables.ours(uid).cloned().collect(),
         memory,
         loops,
+        outside,
         shelf,
     })
 }
