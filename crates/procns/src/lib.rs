@@ -32,9 +32,11 @@
 #![forbid(unsafe_code)]
 
 mod census;
+mod details;
 mod error;
 mod files;
 mod identity;
+mod listeners;
 mod look;
 mod lookup;
 mod mounts;
@@ -48,6 +50,8 @@ mod take;
 use nodemend_hostfs::pool;
 
 pub use census::{Census, CniCall, Holder, MountNamespace, Netns, NetnsId, Process};
+pub use details::{Detail, Details, Membership};
 pub use error::{Error, OpenError};
+pub use listeners::{Listener, Protocol, listeners};
 pub use lookup::{cmdline, start_time};
 pub use tables::{Tables, Viewer, mount_tables};
