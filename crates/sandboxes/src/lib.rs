@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod assemble;
 pub mod blocking;
 mod claims;
 mod describe;
