@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod census;
+pub mod cgroup;
 mod error;
 mod files;
 mod identity;
@@ -40,6 +41,7 @@ mod lookup;
 mod mounts;
 mod open;
 mod procfs;
+pub mod release;
 mod settle;
 mod stat;
 mod tables;
@@ -48,6 +50,6 @@ mod take;
 use nodemend_hostfs::pool;
 
 pub use census::{Census, CniCall, Holder, MountNamespace, Netns, NetnsId, Process};
-pub use error::{Error, OpenError};
-pub use lookup::{cmdline, start_time};
+pub use error::{Error, OpenError, ReleaseError};
+pub use lookup::{Standing, children, cmdline, residents, standing, start_time};
 pub use tables::{Tables, Viewer, mount_tables};

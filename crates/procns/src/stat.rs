@@ -15,6 +15,7 @@ const PF_EXITING: u64 = 0x0000_0004;
 pub(crate) struct Stat {
     pub(crate) comm: String,
     pub(crate) state: u8,
+    pub(crate) parent: u32,
     pub(crate) is_kernel_thread: bool,
     pub(crate) is_exiting: bool,
     pub(crate) threads: u64,
@@ -31,12 +32,14 @@ impl Stat {
         // Field 3, the state, is the first after the name.
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        let flags: u64 = fields.nth(9 - 4)?.parse().ok()?;
+        let parent = fields.next()?.parse().ok()?;
+        let flags: u64 = fields.nth(9 - 5)?.parse().ok()?;
         let threads = fields.nth(20 - 10)?.parse().ok()?;
         let start_time = fields.nth(22 - 21)?.parse().ok()?;
         Some(Self {
             comm,
             state,
+            parent,
             is_kernel_thread: flags & PF_KTHREAD != 0,
             is_exiting: flags & PF_EXITING != 0,
             threads,

@@ -94,9 +94,11 @@ mod ownership;
 mod shims;
 mod sources;
 mod survey;
+mod tasks;
 
 pub use cni::{CniDirectories, cni_directories};
 pub use endpoint::{Discovery, Endpoint, WELL_KNOWN, discover};
 pub use index::Index;
 pub use knowledge::{Answer, Knowledge, Known, NetnsRef, Pod, Record, RecordKind};
 pub use survey::{DEFAULT_DEADLINE, survey};
+pub use tasks::{TaskEnd, delete_task};
