@@ -33,9 +33,11 @@
 
 mod census;
 pub mod cgroup;
+mod details;
 mod error;
 mod files;
 mod identity;
+mod listeners;
 mod look;
 mod lookup;
 mod mounts;
@@ -50,6 +52,8 @@ mod take;
 use nodemend_hostfs::pool;
 
 pub use census::{Census, CniCall, Holder, MountNamespace, Netns, NetnsId, Process};
+pub use details::{Detail, Details, Membership};
 pub use error::{Error, OpenError, ReleaseError};
+pub use listeners::{Listener, Protocol, listeners};
 pub use lookup::{Standing, children, cmdline, residents, standing, start_time};
 pub use tables::{Tables, Viewer, mount_tables};

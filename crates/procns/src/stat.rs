@@ -15,11 +15,11 @@ const PF_EXITING: u64 = 0x0000_0004;
 pub(crate) struct Stat {
     pub(crate) comm: String,
     pub(crate) state: u8,
-    pub(crate) parent: u32,
     pub(crate) is_kernel_thread: bool,
     pub(crate) is_exiting: bool,
     pub(crate) threads: u64,
     pub(crate) start_time: u64,
+    pub(crate) parent: u32,
 }
 
 impl Stat {
@@ -39,11 +39,11 @@ impl Stat {
         Some(Self {
             comm,
             state,
-            parent,
             is_kernel_thread: flags & PF_KTHREAD != 0,
             is_exiting: flags & PF_EXITING != 0,
             threads,
             start_time,
+            parent,
         })
     }
 

@@ -38,7 +38,7 @@ pub async fn delete_task(
             container_id: id.to_owned(),
         };
         let request = in_namespace(request, namespace).map_err(|silence| match silence {
-            Silence::Unknown(reason) | Silence::NotOffered(reason) => reason,
+            Silence::Unknown(reason) | Silence::Doubted(reason) | Silence::NotOffered(reason) => reason,
         })?;
         match Client::from(line.channel).tasks().delete(request).await {
             Ok(_) => Ok(TaskEnd::Deleted),

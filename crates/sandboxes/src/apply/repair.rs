@@ -123,9 +123,8 @@ fn clear(
         "its network namespace was released",
         "files of its network namespace were removed",
     );
-    let (removed, stay) = cgroups::remove_all(sandbox, steps)?;
+    let removed = cgroups::remove_all(sandbox, steps)?;
     said.count(removed, "1 cgroup was removed", "cgroups were removed");
-    said.notes.extend(stay);
     let mut bundles = 0;
     for one in &sandbox.bundles {
         bundles += usize::from(bundle::remove_bundle(one, steps)?);
