@@ -1,11 +1,15 @@
 //! The crate `nodemend-sandboxes`, as the shared run drives it.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use nodemend_cli::{Flags, Repair, Working, environment_endpoint};
+use nodemend_cni::{DEFAULT_BIN_DIRS, Replay};
 use nodemend_evidence::{Orphan, Outcome, Plan, Report};
 use nodemend_hostfs::{Host, HostLock, StateDir};
+use nodemend_runtime::{blocking::cni_directories, discover};
 use nodemend_sandboxes::{
-    Details, Discovery, Policy, Sandbox, SandboxIdentity, Survey, SurveyOptions, blocking, remember,
+    Details, Discovery, Policy, Sandbox, SandboxIdentity, Survey, SurveyOptions, Tools, blocking, remember,
 };
 
 use crate::Arguments;
@@ -37,6 +41,19 @@ impl MendSandboxes {
             },
             state: StateDir::at(&flags.state_dir),
             changes: flags.apply,
+        }
+    }
+}
+
+impl MendSandboxes {
+    /// The plugins lie where the runtime says, else where they mostly do.
+    fn replay(&self) -> Replay {
+        let endpoints = discover(&self.host, &self.options.discovery);
+        let told = cni_directories(&self.host, &endpoints, self.options.deadline);
+        let told = told.into_iter().flat_map(|told| told.plugins);
+        Replay {
+            bin_dirs: told.chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from)).collect(),
+            ..Replay::default()
         }
     }
 }
@@ -93,10 +110,18 @@ impl Repair for MendSandboxes {
 
     fn apply(
         &mut self,
-        _orphans: Vec<Orphan<Sandbox>>,
-        _lock: &HostLock,
-        _working: Working<'_>,
+        orphans: Vec<Orphan<Sandbox>>,
+        lock: &HostLock,
+        working: Working<'_>,
     ) -> anyhow::Result<Vec<(SandboxIdentity, Outcome)>> {
-        bail!("not yet")
+        let again = self.survey()?;
+        let mut journal = self.state.journal()?;
+        let tools = Tools {
+            journal: &mut journal,
+            stop: working.stop,
+            progress: working.progress,
+            replay: self.replay(),
+        };
+        Ok(blocking::apply(orphans, lock, &again, &self.policy, tools)?)
     }
 }

@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod census;
+pub mod cgroup;
 mod details;
 mod error;
 mod files;
@@ -42,6 +43,7 @@ mod lookup;
 mod mounts;
 mod open;
 mod procfs;
+pub mod release;
 mod settle;
 mod stat;
 mod tables;
@@ -51,7 +53,7 @@ use nodemend_hostfs::pool;
 
 pub use census::{Census, CniCall, Holder, MountNamespace, Netns, NetnsId, Process};
 pub use details::{Detail, Details, Membership};
-pub use error::{Error, OpenError};
+pub use error::{Error, OpenError, ReleaseError};
 pub use listeners::{Listener, Protocol, listeners};
-pub use lookup::{cmdline, start_time};
+pub use lookup::{Standing, children, cmdline, residents, standing, start_time};
 pub use tables::{Tables, Viewer, mount_tables};

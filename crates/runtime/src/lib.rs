@@ -98,6 +98,7 @@ mod ownership;
 mod shims;
 mod sources;
 mod survey;
+mod tasks;
 
 pub use bundles::BundleDir;
 pub use cni::{CniDirectories, cni_directories};
@@ -108,3 +109,4 @@ pub use leftovers::{Leftovers, leftovers};
 pub use metadata_file::{Made, MetadataFile, metadata_files};
 pub use shims::{Keeper, Shim};
 pub use survey::{DEFAULT_DEADLINE, survey};
+pub use tasks::{TaskEnd, delete_task};

@@ -1,8 +1,12 @@
 //! The same for callers without an async runtime, and for callers inside one: each call owns a thread.
 
-use nodemend_hostfs::Host;
+use nodemend_evidence::Orphan;
+use nodemend_hostfs::{Host, HostLock};
 
+use crate::apply::{Outcomes, Tools};
 use crate::error::Error;
+use crate::judge::Policy;
+use crate::sandbox::Sandbox;
 use crate::survey::{Survey, SurveyOptions};
 
 /// [`crate::survey`], on a thread of its own.
@@ -11,6 +15,20 @@ use crate::survey::{Survey, SurveyOptions};
 /// As there.
 pub fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Error> {
     on_own_thread(|| runtime()?.block_on(crate::survey(host, options)))
+}
+
+/// [`crate::apply`], on a thread of its own.
+///
+/// # Errors
+/// As there.
+pub fn apply(
+    orphans: Vec<Orphan<Sandbox>>,
+    lock: &HostLock,
+    again: &Survey,
+    policy: &Policy,
+    tools: Tools<'_>,
+) -> Result<Outcomes, Error> {
+    on_own_thread(|| runtime()?.block_on(crate::apply(orphans, lock, again, policy, tools)))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {

@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod apply;
 mod assemble;
 pub mod blocking;
 mod claims;
@@ -40,6 +41,7 @@ mod sandbox;
 mod scene;
 mod survey;
 
+pub use apply::{Outcomes, Tools, apply};
 pub use details::{Details, Forgotten};
 pub use error::Error;
 pub use judge::{Policy, live_sandboxes, plan, silent};
