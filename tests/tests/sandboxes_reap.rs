@@ -77,8 +77,15 @@ const REAP: &str = "mend-sandboxes --reap --apply --yes --yes";
 
 /// What became of a sandbox: the state, and what was said of it.
 fn outcome(report: &Report, pod: &Sandbox) -> (String, String) {
-    let item = report.items.iter().find(|item| item.subject["id"] == pod.id.as_str()).unwrap();
-    let said = item.outcome.as_ref().and_then(|outcome| outcome["detail"].as_str());
+    let item = report
+        .items
+        .iter()
+        .find(|item| item.subject["id"] == pod.id.as_str())
+        .unwrap();
+    let said = item
+        .outcome
+        .as_ref()
+        .and_then(|outcome| outcome["detail"].as_str());
     (item.outcome().to_owned(), said.unwrap_or_default().to_owned())
 }
 
@@ -161,7 +168,10 @@ fn a_busy_mount_stops_its_own_sandbox_only_and_its_holder_is_named() {
     let report = ran.ended(4).unwrap();
     let (state, said) = outcome(&report, busy);
     assert_eq!(state, "failed", "{said}");
-    assert!(said.contains(&format!("process {holder} (sleep) by its cwd")), "{said}");
+    assert!(
+        said.contains(&format!("process {holder} (sleep) by its cwd")),
+        "{said}"
+    );
     assert_eq!(outcome(&report, &scene.forgotten[1].0).0, "mended", "{ran}");
     let (other, of_other) = &scene.forgotten[1];
     assert_eq!(node.remains(other, of_other), [] as [String; 0]);
@@ -170,7 +180,11 @@ fn a_busy_mount_stops_its_own_sandbox_only_and_its_holder_is_named() {
     node.kill(&[holder]).unwrap();
     let again = node.mend(REAP).unwrap();
     again.ended(0).unwrap();
-    assert_eq!(but_the_pods_cgroup(node.remains(busy, apps)), [] as [String; 0], "{again}");
+    assert_eq!(
+        but_the_pods_cgroup(node.remains(busy, apps)),
+        [] as [String; 0],
+        "{again}"
+    );
 }
 
 #[test]
@@ -221,7 +235,10 @@ fn killed_at_any_step_a_run_is_finished_by_the_next() {
         assert!(killed || nth > 8, "it makes no {nth} steps");
         soon(
             &format!("the end of what is left after a kill at step {nth}"),
-            || scene.node.mend(REAP).unwrap().exited(0).is_ok() && scene.remains().is_empty(),
+            || {
+                scene.node.mend(REAP).unwrap().exited(0).is_ok()
+                    && but_the_pods_cgroup(scene.remains()).is_empty()
+            },
         )
         .unwrap_or_else(|error| panic!("{error}: {:#?}", scene.remains()));
         let changes = clean.changes(&scene.node.fingerprint().unwrap());
