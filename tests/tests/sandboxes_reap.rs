@@ -187,6 +187,65 @@ fn a_busy_mount_stops_its_own_sandbox_only_and_its_holder_is_named() {
     );
 }
 
+/// The state of a process that no signal reaches: `D`.
+#[test]
+fn a_process_that_does_not_die_is_named_and_the_rest_of_its_sandbox_stays() {
+    let scene = Incident::new(2, 1);
+    let node = &scene.node;
+    let (frozen, apps) = &scene.forgotten[0];
+    let Some(freezer) = freezer(node, &apps[0]) else {
+        // Only cgroup v1 freezes so that SIGKILL waits; v2 lets it through.
+        node.shell(&format!("echo 1 > {}/cgroup.freeze", unified(node, &apps[0])))
+            .unwrap();
+        node.mend(REAP).unwrap().ended(0).unwrap();
+        assert_eq!(scene.remains(), [] as [String; 0]);
+        return;
+    };
+    node.shell(&format!("echo FROZEN > {freezer}")).unwrap();
+
+    let ran = node.mend(REAP).unwrap();
+    let report = ran.ended(4).unwrap();
+    let (state, said) = outcome(&report, frozen);
+    assert_eq!(state, "failed", "{said}");
+    let named = format!("killed, but not ended: process {} ", apps[0].pid);
+    assert!(said.contains(&named) && said.contains("state D"), "{said}");
+    assert_eq!(outcome(&report, &scene.forgotten[1].0).0, "mended", "{ran}");
+    let remains = node.remains(frozen, apps).join("\n");
+    for kind in [
+        "process",
+        "mount",
+        "netns",
+        "cgroup",
+        "io.containerd.runtime.v2.task",
+    ] {
+        assert!(remains.contains(kind), "its {kind} stays: {remains}");
+    }
+
+    node.shell(&format!("echo THAWED > {freezer}")).unwrap();
+    soon("the end of the thawed process", || !node.is_alive(apps[0].pid)).unwrap();
+    node.mend(REAP).unwrap().ended(0).unwrap();
+    assert_eq!(but_the_pods_cgroup(scene.remains()), [] as [String; 0]);
+}
+
+fn freezer(node: &Node, app: &Application) -> Option<String> {
+    let path = cgroup_of(node, app, "freezer");
+    path.map(|path| format!("/sys/fs/cgroup/freezer{path}/freezer.state"))
+}
+
+fn unified(node: &Node, app: &Application) -> String {
+    format!("/sys/fs/cgroup{}", cgroup_of(node, app, "").unwrap())
+}
+
+/// The path of its cgroup in the hierarchy of a controller.
+fn cgroup_of(node: &Node, app: &Application, controller: &str) -> Option<String> {
+    let all = node.read(format!("/proc/{}/cgroup", app.pid)).unwrap();
+    let mut lines = all
+        .lines()
+        .map(|line| line.splitn(3, ':').skip(1).collect::<Vec<_>>());
+    let own = lines.find(|line| line[0] == controller)?;
+    Some(own[1].to_owned())
+}
+
 #[test]
 fn a_failed_del_keeps_the_addresses_and_says_so() {
     let scene = Incident::new(1, 1);

@@ -8,7 +8,6 @@ use nodemend_hostfs::descent::mount_id;
 use nodemend_hostfs::mountinfo::{self, Mount};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
-use std::os::fd::AsFd;
 
 use super::holders;
 use super::place::Place;
