@@ -11,6 +11,8 @@ use nodemend_runtime::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::describe;
+
 /// A sandbox, by what is left of it on the node. Any part may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +43,8 @@ pub struct Sandbox {
     pub cgroups: Vec<Cgroup>,
     /// Its files in libcni's cache.
     pub attachments: Vec<CacheEntry>,
-    /// Seconds since the newest sign that it was made: its youngest process, its bundle, its cache file.
+    /// Seconds since the newest sign that it was made: its youngest container, by the oldest process of it; its cache
+    /// file; if nothing of it runs, its bundle.
     pub age: Option<u64>,
     /// True if its processes are to be ended (`--reap`).
     pub reap: bool,
@@ -127,7 +130,7 @@ pub struct SandboxMount {
     pub id: u64,
     /// `overlay`, `tmpfs` …
     pub fstype: String,
-    /// A lower directory of the overlay that is not there any more.
+    /// A layer of the overlay, a lower directory or the upper one, that is not there any more.
     pub lost_layer: Option<PathBuf>,
 }
 
@@ -197,10 +200,10 @@ impl Subject for Sandbox {
     }
 
     fn title(&self) -> String {
-        self.id.clone()
+        describe::title(self)
     }
 
     fn action(&self) -> String {
-        "clear".to_owned()
+        describe::action(self)
     }
 }
