@@ -24,7 +24,7 @@ mod settings;
 
 pub use error::Error;
 pub use look::{
-    Amount, Estimate, Finding, Health, Lock, Look, LookOptions, MetaDb, MetaPage, MountOfRoot, RootFacts,
+    Amount, Database, Estimate, Finding, Health, Lock, Look, LookOptions, MetaPage, MountOfRoot, RootFacts,
     RunningPod, Severity, look,
 };
 pub use ready::{Healthz, Ready, wait_for_cri, wait_for_kubelet};

@@ -65,8 +65,8 @@ pub struct Look {
     pub estimate: Estimate,
     /// The root directory; None if there is none.
     pub root: Option<RootFacts>,
-    /// containerd's metadata.
-    pub meta_db: MetaDb,
+    /// containerd's databases: `meta.db` first, then those of its snapshotters. One bad one keeps it from working.
+    pub databases: Vec<Database>,
     /// The pods of this containerd that have a process.
     pub pods: Vec<RunningPod>,
     /// Why `pods` may not be all of them.
@@ -174,10 +174,10 @@ pub struct RootFacts {
     pub free_inodes: Option<u64>,
 }
 
-/// containerd's metadata: a bbolt database.
+/// A bbolt database of containerd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct MetaDb {
+pub struct Database {
     /// Where it is.
     pub path: PathBuf,
     /// Its size in bytes; None if there is no such file.
