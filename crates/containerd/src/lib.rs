@@ -16,17 +16,20 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod deadline;
 mod error;
+mod healthz;
 mod look;
 mod ready;
 mod service;
 mod settings;
 
 pub use error::Error;
+pub use healthz::Healthz;
 pub use look::{
     Amount, Database, Estimate, Finding, Health, Lock, Look, LookOptions, MetaPage, MountOfRoot, RootFacts,
     RunningPod, Severity, look,
 };
-pub use ready::{Healthz, Ready, wait_for_cri, wait_for_kubelet};
+pub use ready::{Ready, wait_for_cri, wait_for_kubelet};
 pub use service::{Manager, Service, ServiceState};
 pub use settings::{Elsewhere, Origin, Settings};
