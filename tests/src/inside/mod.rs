@@ -6,3 +6,4 @@ pub mod hold;
 pub mod hook;
 pub mod init;
 pub mod janitor;
+pub mod look;
