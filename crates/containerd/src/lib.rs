@@ -17,16 +17,29 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod identity;
 mod look;
+mod options;
+mod plan;
 mod ready;
+mod run;
 mod service;
 mod settings;
+mod state;
+mod steps;
 
 pub use error::Error;
+pub use identity::RootId;
 pub use look::{
     Amount, Database, Estimate, Finding, Health, Lock, Look, LookOptions, MetaPage, MountOfRoot, RootFacts,
     RunningPod, Severity, look,
 };
+pub use options::Options;
+pub use plan::{Needed, Order, PlannedStep, Reason, Refusal, RunPlan, plan};
 pub use ready::{Healthz, Ready, wait_for_cri, wait_for_kubelet};
+pub use run::{End, Ended, Tools, begin, forward, roll_back};
 pub use service::{Manager, Service, ServiceState};
 pub use settings::{Elsewhere, Origin, Settings};
+pub use state::{Before, Course, Entry, OldRoot, PodChoice, RUN_VERSION, Run, RunFile, StepRecord};
+pub use steps::Step;
+pub use steps::removal::{Removal, RemovalFiles, removal};
