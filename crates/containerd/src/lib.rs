@@ -26,6 +26,7 @@ mod run;
 mod service;
 mod settings;
 mod state;
+mod status;
 mod steps;
 
 pub use error::Error;
@@ -37,9 +38,10 @@ pub use look::{
 pub use options::Options;
 pub use plan::{Needed, Order, PlannedStep, Reason, Refusal, RunPlan, plan};
 pub use ready::{Healthz, Ready, wait_for_cri, wait_for_kubelet};
-pub use run::{End, Ended, Tools, begin, forward, roll_back};
+pub use run::{End, Ended, Tools, begin, forward, resume, roll_back};
 pub use service::{Manager, Service, ServiceState};
 pub use settings::{Elsewhere, Origin, Settings};
 pub use state::{Before, Course, Entry, OldRoot, PodChoice, RUN_VERSION, Run, RunFile, StepRecord};
+pub use status::{Next, Status, status};
 pub use steps::Step;
-pub use steps::removal::{Removal, RemovalFiles, removal};
+pub use steps::removal::{Removal, RemovalFiles, is_set_aside, removal};

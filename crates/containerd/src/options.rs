@@ -1,7 +1,6 @@
 //! What a run is told besides what it saw.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nodemend_runtime::{DEFAULT_DEADLINE, Discovery};

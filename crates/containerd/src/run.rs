@@ -134,12 +134,34 @@ pub fn forward(mut run: Run, options: &Options, mut tools: Tools<'_>) -> Result<
     Ok(Ended::of(run, End::Done))
 }
 
+/// Goes on with a run, in the direction in which it went; or starts the removal of the old root again.
+///
+/// # Errors
+/// As [`forward`].
+pub fn resume(mut run: Run, options: &Options, tools: Tools<'_>) -> Result<Ended, Error> {
+    match run.course {
+        Course::Back => roll_back(run, options, tools),
+        Course::Forward | Course::Mended => {
+            run.steps.retain(|record| record.step != Step::Remove);
+            forward(run, options, tools)
+        }
+        Course::GaveUp | Course::RolledBack => Ok(Ended::of(run, End::Done)),
+    }
+}
+
 /// Brings the old root back. Goes on where an earlier roll-back was killed.
 ///
 /// # Errors
 /// As [`forward`].
 pub fn roll_back(mut run: Run, options: &Options, mut tools: Tools<'_>) -> Result<Ended, Error> {
     let mut work = Work::new(&mut tools)?;
+    let removal = removal::removal(&run, work.tools.state, work.same_boot(&run))?;
+    let next = crate::status::roll_back(&run, &removal);
+    if !next.possible {
+        return Ok(Ended::of(run, End::Failed(Step::SetAside, Error::Unfit(next.what))));
+    }
+    // A removal that begins just now takes the same lock.
+    let _guard = run.aside.as_deref().map(removal::lock).transpose()?;
     if let Err(error) = work.back(&mut run, options) {
         return Ok(Ended::of(run, End::Failed(Step::SetAside, error)));
     }

@@ -262,3 +262,125 @@ fn parse(bytes: &[u8]) -> Result<Run, String> {
     }
     serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood ({error}); {helpless}"))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::service::Manager;
+    use crate::settings::Origin;
+
+    /// A run that has just begun.
+    pub(crate) fn run() -> Run {
+        let service = Service {
+            name: "containerd".to_owned(),
+            manager: Manager::Systemd,
+        };
+        let begun = Moment {
+            boot_id: "this boot".to_owned(),
+            since_boot: 100,
+            unix: 1_700_000_000,
+        };
+        let mut run = Run {
+            version: RUN_VERSION,
+            id: "2026-01-01T00-00-00Z-1".to_owned(),
+            begun: begun.clone(),
+            course: Course::Forward,
+            settings: Settings {
+                config: None,
+                root: "/var/lib/containerd".into(),
+                state: "/run/containerd".into(),
+                socket: "/run/containerd/containerd.sock".into(),
+                program: "/usr/bin/containerd".into(),
+                origin: Origin::Default,
+                elsewhere: Vec::new(),
+            },
+            containerd: service,
+            kubelet: None,
+            healthz: Healthz::Off,
+            before: Before {
+                containerd: true,
+                kubelet: false,
+            },
+            pods: PodChoice::None,
+            root: OldRoot {
+                path: "/var/lib/containerd".into(),
+                id: RootId {
+                    dev: 1,
+                    ino: 2,
+                    born: None,
+                },
+                own_mount: false,
+                entries: vec![Entry {
+                    name: "odd\nname".into(),
+                    ino: 7,
+                }],
+            },
+            aside: None,
+            new_aside: None,
+            stopped: None,
+            steps: Vec::new(),
+        };
+        run.begin(Step::Look, begun.clone());
+        run.end(Step::Look, Vec::new(), begun);
+        run
+    }
+
+    fn file() -> (tempfile::TempDir, RunFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RunFile::of(&StateDir::at(dir.path().join("state")));
+        (dir, file)
+    }
+
+    #[test]
+    fn a_run_is_read_as_it_was_written() {
+        let (_dir, file) = file();
+        assert_eq!(file.load().unwrap(), None);
+        file.save(&run()).unwrap();
+        assert_eq!(file.load().unwrap(), Some(run()));
+    }
+
+    #[test]
+    fn a_write_that_was_torn_leaves_the_run_of_before() {
+        let (_dir, file) = file();
+        file.save(&run()).unwrap();
+        fs::write(file.path.with_extension("json.new"), "{\"version\": 1, \"id\"").unwrap();
+        assert_eq!(file.load().unwrap(), Some(run()));
+        let mut later = run();
+        later.course = Course::Back;
+        file.save(&later).unwrap();
+        assert_eq!(file.load().unwrap(), Some(later));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_or_of_another_version_is_refused_with_what_to_do() {
+        let (_dir, file) = file();
+        file.save(&run()).unwrap();
+        let whole = fs::read(&file.path).unwrap();
+        for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+            fs::write(&file.path, &whole[..length]).unwrap();
+            let error = file.load().unwrap_err().to_string();
+            assert!(error.contains("move it away"), "{length}: {error}");
+        }
+        fs::write(&file.path, "{\"version\": 2}").unwrap();
+        let error = file.load().unwrap_err().to_string();
+        assert!(error.contains("is of version 2"), "{error}");
+    }
+
+    #[test]
+    fn what_the_boot_may_have_undone_is_done_again() {
+        let done = |run: &mut Run, step| {
+            run.begin(step, run.begun.clone());
+            run.end(step, Vec::new(), run.begun.clone());
+        };
+        let mut early = run();
+        done(&mut early, Step::Stop);
+        done(&mut early, Step::Unmount);
+        early.reconsider();
+        assert!(early.is_done(Step::Look) && !early.is_done(Step::Stop) && !early.is_done(Step::Unmount));
+        let mut late = run();
+        done(&mut late, Step::Stop);
+        done(&mut late, Step::SetAside);
+        late.reconsider();
+        assert!(late.is_done(Step::Stop) && late.is_done(Step::SetAside));
+    }
+}

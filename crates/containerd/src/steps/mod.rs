@@ -13,6 +13,8 @@ pub(crate) mod own_mount;
 pub(crate) mod removal;
 mod rename;
 mod sandboxes;
+#[cfg(test)]
+mod aside_tests;
 pub(crate) mod services;
 pub(crate) mod unmount;
 

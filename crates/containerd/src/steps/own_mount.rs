@@ -58,10 +58,11 @@ pub(crate) fn to_aside(
         Some(aside) => aside.tree,
         None => {
             // Nothing was moved yet: what is there now is what is to go.
+            let name = inner(run, "");
             run.root.entries = entries(&root)?;
-            run.root.entries.retain(|entry| entry.name != *inner(run, ""));
+            run.root.entries.retain(|entry| entry.name != *name);
             save(run)?;
-            make(&root, &inner(run, ""))?
+            make(&root, &name)?
         }
     };
     run.aside = Some(aside.path().to_owned());

@@ -1,6 +1,6 @@
 //! The removal of the old root in the background: launched, watched, and what came of it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::aside::{Place, find_old};
+use super::likeness::open_dir;
 use crate::error::Error;
 use crate::identity::RootId;
 use crate::options::Options;
@@ -152,6 +153,35 @@ fn lock_holder(path: &Path) -> Result<Option<u32>, Error> {
         (kind == "FLOCK" && access == "WRITE" && file == dev).then(|| pid.parse().ok())?
     });
     Ok(holder)
+}
+
+/// Whether a directory was set aside by this toolkit: nothing else of an old root's name may be removed.
+///
+/// # Errors
+/// If the directory above it cannot be read.
+pub fn is_set_aside(path: &Path) -> Result<bool, Error> {
+    let Some(parent) = path.parent() else {
+        return Ok(false);
+    };
+    let found = nodemend_rmtree::find(parent)?.trees;
+    Ok(found.iter().any(|aside| aside.tree.path() == path))
+}
+
+/// Locks an old root, as its removal does. What is gone by now needs no lock.
+pub(crate) fn lock(path: &Path) -> Result<Option<File>, Error> {
+    let Some(_there) = RootId::at(path)? else {
+        return Ok(None);
+    };
+    let dir = File::from(open_dir(path)?);
+    match dir.try_lock() {
+        Ok(()) => Ok(Some(dir)),
+        Err(TryLockError::WouldBlock) => Err(Error::Unfit(format!(
+            "{}: somebody removes it at this moment",
+            path.display()
+        ))),
+        // A file system that knows no locks keeps nobody from anything.
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
 }
 
 fn last_line(path: &Path) -> Option<Value> {
