@@ -16,7 +16,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod deadline;
 mod error;
+mod healthz;
 mod identity;
 mod look;
 mod options;
@@ -30,6 +32,7 @@ mod status;
 mod steps;
 
 pub use error::Error;
+pub use healthz::Healthz;
 pub use identity::RootId;
 pub use look::{
     Amount, Database, Estimate, Finding, Health, Lock, Look, LookOptions, MetaPage, MountOfRoot, RootFacts,
@@ -37,7 +40,7 @@ pub use look::{
 };
 pub use options::Options;
 pub use plan::{Needed, Order, PlannedStep, Reason, Refusal, RunPlan, plan};
-pub use ready::{Healthz, Ready, wait_for_cri, wait_for_kubelet};
+pub use ready::{Ready, wait_for_cri, wait_for_kubelet};
 pub use run::{End, Ended, Tools, begin, forward, resume, roll_back};
 pub use service::{Manager, Service, ServiceState};
 pub use settings::{Elsewhere, Origin, Settings};

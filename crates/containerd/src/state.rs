@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::identity::RootId;
-use crate::ready::Healthz;
+use crate::healthz::Healthz;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::steps::Step;

@@ -19,7 +19,9 @@
 //! - [`discover`] finds the endpoints;
 //! - [`survey`] asks, and gives plain data that can be recorded: [`Knowledge`];
 //! - [`Index`] answers questions about ids and network namespaces from it, as evidence;
-//! - [`cni_directories`] asks where a runtime has its CNI plugins and configurations.
+//! - [`cni_directories`] asks where a runtime has its CNI plugins and configurations;
+//! - [`greet`] asks one runtime whether it is there at all;
+//! - [`daemons`] says where the daemons of a node live: their roots, state and configurations.
 //!
 //! Only calls without side effects are made. In particular PodSandboxStatus is not: in containerd it can remove the
 //! path of a network namespace.
@@ -83,8 +85,10 @@ mod cgroups;
 mod cni;
 mod containerd;
 mod cri;
+pub mod daemons;
 mod empty;
 mod endpoint;
+mod greeting;
 mod index;
 mod knowledge;
 mod line;
@@ -97,6 +101,7 @@ mod survey;
 
 pub use cni::{CniDirectories, cni_directories};
 pub use endpoint::{Discovery, Endpoint, WELL_KNOWN, discover};
+pub use greeting::{Greeting, Mute, greet};
 pub use index::Index;
 pub use knowledge::{Answer, Knowledge, Known, NetnsRef, Pod, Record, RecordKind};
 pub use survey::{DEFAULT_DEADLINE, survey};

@@ -189,7 +189,7 @@ async fn ask_containerd(host: &Host, socket: &Path, asked: Asked) -> Result<Said
     })
 }
 
-async fn within<T, E: From<String>>(
+pub(crate) async fn within<T, E: From<String>>(
     deadline: Duration,
     asking: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {

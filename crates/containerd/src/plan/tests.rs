@@ -5,7 +5,7 @@ use nodemend_hostfs::mountinfo::Mount;
 
 use super::*;
 use crate::look::{Estimate, RootFacts, RunningPod};
-use crate::ready::Healthz;
+use crate::healthz::Healthz;
 use crate::service::ServiceState;
 use crate::settings::{Origin, Settings};
 

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::options::Options;
-use crate::ready::{Healthz, wait_for_cri, wait_for_kubelet};
+use crate::healthz::Healthz;
+use crate::ready::{wait_for_cri, wait_for_kubelet};
 use crate::service::Service;
 use crate::state::Run;
 
