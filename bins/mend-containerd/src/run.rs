@@ -74,9 +74,10 @@ fn taken_up(arguments: &Arguments, signals: &Signals, aim: Aim) -> anyhow::Resul
     }
     let lock = state.lock()?;
     // Another run may have gone on with it while the question stood.
-    let Some(Status { run, .. }) = status(&state)?.filter(|again| again.run == found.run) else {
+    let Some(Status { mut run, .. }) = status(&state)?.filter(|again| again.run == found.run) else {
         return Err(UsageError::new("the run went on meanwhile; look at its status").into());
     };
+    run.pods = arguments.order().pods.unwrap_or(run.pods);
     go(arguments, signals, &lock, aim, run, None)
 }
 

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::identity::RootId;
 use crate::look::Look;
 use crate::options::Options;
-use crate::service::Service;
+use crate::service::{Manager, Service};
 use crate::state::{Before, Course, OldRoot, PodChoice, RUN_VERSION, Run, RunFile, StepRecord};
 use crate::steps::{Step, aside, leftovers, own_mount, removal, services, unmount};
 
@@ -77,6 +77,7 @@ pub fn begin(
     let root_id = RootId::at(&root.path)?.filter(|found| (found.dev, found.ino) == (root.id.dev, root.id.ino));
     let changed = || Error::Unfit(format!("{}: changed since the look", root.path.display()));
     let (containerd, kubelet) = services;
+    let by_command = matches!(containerd.manager, Manager::Commands { .. });
     let mut run = Run {
         version: RUN_VERSION,
         id,
@@ -87,7 +88,8 @@ pub fn begin(
         kubelet: kubelet.filter(|_| look.kubelet.as_ref().is_some_and(|state| !state.is_absent())),
         healthz: look.healthz.clone(),
         before: Before {
-            containerd: look.containerd.is_up(),
+            // Nobody tells whether what a command starts was meant to run: the operator who gives one wants it to.
+            containerd: by_command || look.containerd.is_up(),
             kubelet: look.kubelet.as_ref().is_some_and(|kubelet| kubelet.is_up()),
         },
         pods,
@@ -249,19 +251,31 @@ impl<'w, 'a> Work<'w, 'a> {
                 run.stopped = Some(self.clock.now());
                 Ok(said)
             }
-            Step::Pods => leftovers::running(run, options, self.tools, &mut self.journal),
+            Step::Pods => Ok(vec![leftovers::decided(run.pods).to_owned()]),
             Step::Unmount => unmount::all(&run.root.path),
             Step::SetAside if run.root.own_mount => {
                 own_mount::to_aside(run, same_boot, &mut |run| self.file.save(run))
             }
             Step::SetAside => aside::to_aside(run, same_boot),
-            Step::Start => services::start(run, options),
+            Step::Start => self.start(run, options),
             Step::Leftovers => {
                 let now = self.clock.now();
                 leftovers::all(run, &now, options, self.tools, &mut self.journal)
             }
             Step::Remove => removal::launch(run, options, self.tools.state, same_boot),
         }
+    }
+
+    /// The pods of before are ended between the two: containerd must first say that it has no record of them, and kubelet
+    /// must not start them a second time before.
+    fn start(&mut self, run: &Run, options: &Options) -> Result<Vec<String>, Error> {
+        let mut said = services::start_containerd(run, options)?;
+        if run.pods == PodChoice::Reap {
+            let now = self.clock.now();
+            said.extend(leftovers::reap(run, &now, options, self.tools, &mut self.journal)?);
+        }
+        said.extend(services::start_kubelet(run, options)?);
+        Ok(said)
     }
 
     /// Before the root is touched the services go back to what they were, and the run is over.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nodemend_cni::{DEFAULT_BIN_DIRS, DEFAULT_CONF_DIR, Replay};
-use nodemend_evidence::{Outcome, Subject, Summary};
+use nodemend_evidence::{Outcome, Plan, Subject, Summary, Verdict};
 use nodemend_hostfs::{Host, Journal, Moment};
 use nodemend_runtime::{blocking::cni_directories, discover};
 
@@ -26,29 +26,38 @@ pub(crate) struct Cleared {
     pub(crate) what: &'static str,
     /// The plan.
     pub(crate) summary: Summary,
+    /// What is undecided, and why.
+    pub(crate) undecided: Vec<String>,
     /// What became of each.
     pub(crate) outcomes: Vec<(String, Outcome)>,
 }
 
-/// Ends the running pods, if the operator said so.
-pub(crate) fn running(
+/// What was decided about running pods.
+pub(crate) fn decided(pods: PodChoice) -> &'static str {
+    match pods {
+        PodChoice::None => "none runs",
+        PodChoice::Keep => "they run on, and nobody knows them any more",
+        PodChoice::Reap => "they are ended as soon as the new containerd says that it has no record of them",
+    }
+}
+
+/// Ends the pods of before. All of them must end: kubelet is about to start them a second time.
+pub(crate) fn reap(
     run: &Run,
+    now: &Moment,
     options: &Options,
     tools: &mut Tools<'_>,
     journal: &mut Journal,
 ) -> Result<Vec<String>, Error> {
-    match run.pods {
-        PodChoice::None => Ok(vec!["none ran".to_owned()]),
-        PodChoice::Keep => Ok(vec!["they run on, and nobody knows them any more".to_owned()]),
-        PodChoice::Reap => {
-            let setting = Setting::find(options);
-            let cleared = sandboxes::clear(run, Duration::ZERO, options, &setting, tools, journal)?;
-            let failed = cleared.failed();
-            match failed.is_empty() {
-                true => Ok(cleared.said()),
-                false => Err(Error::Unfit(format!("not all pods ended: {}", failed.join("; ")))),
-            }
-        }
+    let setting = Setting::find(options);
+    let cleared = sandboxes::clear(run, since_stop(run, now), options, &setting, tools, journal)?;
+    let left: Vec<String> = cleared.failed().into_iter().chain(cleared.undecided.clone()).collect();
+    match left.is_empty() {
+        true => Ok(cleared.said()),
+        false => Err(Error::Unfit(format!(
+            "not all pods of before have ended, so kubelet is not started: {}; --resume tries again, --resume --keep-pods goes on without",
+            left.join("; ")
+        ))),
     }
 }
 
@@ -60,17 +69,19 @@ pub(crate) fn all(
     tools: &mut Tools<'_>,
     journal: &mut Journal,
 ) -> Result<Vec<String>, Error> {
-    let grace = run
-        .stopped
-        .as_ref()
-        .and_then(|stopped| now.since(stopped))
-        .unwrap_or_default();
+    let grace = since_stop(run, now);
     let setting = Setting::find(options);
     let mut said = Vec::new();
     said.extend(sandboxes::clear(run, grace, options, &setting, tools, journal)?.said());
     said.extend(veth(grace, options, &setting, tools, journal)?.said());
     said.extend(ipam(run, grace, options, &setting, tools, journal)?.said());
     Ok(said)
+}
+
+/// How long ago containerd stopped. After a boot nothing of before is left.
+fn since_stop(run: &Run, now: &Moment) -> Duration {
+    let stopped = run.stopped.as_ref();
+    stopped.and_then(|stopped| now.since(stopped)).unwrap_or_default()
 }
 
 /// Where this node has its CNI configurations and plugins.
@@ -123,7 +134,7 @@ fn veth(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let summary = plan.summary();
+    let (summary, undecided) = (plan.summary(), undecided(&plan));
     let mut outcomes = Vec::new();
     if summary.orphans > 0 {
         let again = look()?;
@@ -138,6 +149,7 @@ fn veth(
     Ok(Cleared {
         what: "veth pairs",
         summary,
+        undecided,
         outcomes,
     })
 }
@@ -164,7 +176,7 @@ fn ipam(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let summary = plan.summary();
+    let (summary, undecided) = (plan.summary(), undecided(&plan));
     let mut outcomes = Vec::new();
     if summary.orphans > 0 {
         let names: Vec<_> = plan
@@ -192,8 +204,18 @@ fn ipam(
     Ok(Cleared {
         what: "addresses",
         summary,
+        undecided,
         outcomes,
     })
+}
+
+/// What a plan leaves alone because it is not proven either way, with the reason.
+pub(crate) fn undecided<T: Subject>(plan: &Plan<T>) -> Vec<String> {
+    let kept = plan.verdicts().iter().filter_map(|verdict| match verdict {
+        Verdict::Undecided(kept) => Some(format!("{}: {}", kept.subject.title(), kept.reason)),
+        Verdict::Live(_) | Verdict::Foreign(_) | Verdict::Orphan(_) => None,
+    });
+    kept.collect()
 }
 
 impl Cleared {
@@ -207,17 +229,10 @@ impl Cleared {
             cleared.count(),
             self.summary.live
         )];
-        if self.summary.undecided > 0 {
-            said.push(format!(
-                "{}: {} undecided, and left alone; mend-{} says why",
-                self.what,
-                self.summary.undecided,
-                match self.what {
-                    "veth pairs" => "veth",
-                    "addresses" => "ipam",
-                    _ => "sandboxes",
-                }
-            ));
+        let undecided = self.undecided.iter().take(TOLD);
+        said.extend(undecided.map(|one| format!("left alone, undecided: {one}")));
+        if let Some(more) = self.undecided.len().checked_sub(TOLD).filter(|more| *more > 0) {
+            said.push(format!("and {more} more {} undecided", self.what));
         }
         said.extend(self.failed().into_iter().take(TOLD));
         said

@@ -18,5 +18,5 @@ pub(crate) fn clear(
     _tools: &mut Tools<'_>,
     _journal: &mut Journal,
 ) -> Result<Cleared, Error> {
-    Ok(Cleared { what: "sandboxes", summary: Summary { live: 0, foreign: 0, undecided: 0, orphans: 0 }, outcomes: Vec::new() })
+    Ok(Cleared { what: "sandboxes", summary: Summary { live: 0, foreign: 0, undecided: 0, orphans: 0 }, undecided: Vec::new(), outcomes: Vec::new() })
 }
