@@ -54,15 +54,18 @@ pub(crate) fn ask<S: AsRef<OsStr>>(
 ) -> Result<Said, Error> {
     let line = line(program, arguments);
     let mut command = Command::new(program);
-    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = spawn(&mut command, &line)?;
     let stdout = collect(child.stdout.take(), limit)?;
     let stderr = collect(child.stderr.take(), limit)?;
     let end = Instant::now() + deadline;
-    let (mut output, mut cut) = (None, false);
+    let mut output: Option<Vec<u8>> = None;
     let status = loop {
         output = output.or_else(|| stdout.try_recv().ok());
-        cut = output.as_ref().is_some_and(|bytes: &Vec<u8>| bytes.len() > limit);
+        let cut = output.as_ref().is_some_and(|bytes| bytes.len() > limit);
         match ended(&mut child, &line)? {
             Some(status) => break status,
             None if cut => drop(child.kill()),
@@ -77,11 +80,13 @@ pub(crate) fn ask<S: AsRef<OsStr>>(
         }
         std::thread::sleep(TICK);
     };
-    let stdout = output.or_else(|| stdout.recv_timeout(REST).ok()).unwrap_or_default();
+    let stdout = output
+        .or_else(|| stdout.recv_timeout(REST).ok())
+        .unwrap_or_default();
     let stderr = stderr.recv_timeout(REST).unwrap_or_default();
     Ok(Said {
         status,
-        cut: cut || stdout.len() > limit,
+        cut: stdout.len() > limit,
         stdout,
         stderr: String::from_utf8_lossy(&stderr).trim().to_owned(),
     })
@@ -95,7 +100,10 @@ pub(crate) fn ask<S: AsRef<OsStr>>(
 /// what it started is left as it is.
 pub(crate) fn shell(script: &str, deadline: Duration) -> Result<(), Error> {
     let mut command = Command::new("sh");
-    command.args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["-c", script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = spawn(&mut command, script)?;
     let end = Instant::now() + deadline;
     loop {
@@ -121,12 +129,18 @@ pub(crate) fn shell(script: &str, deadline: Duration) -> Result<(), Error> {
 
 fn line<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> String {
     let words = arguments.iter().map(|word| word.as_ref().to_string_lossy());
-    std::iter::once(program.into()).chain(words).collect::<Vec<_>>().join(" ")
+    std::iter::once(program.into())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn spawn(command: &mut Command, line: &str) -> Result<Child, Error> {
     command.stdin(Stdio::null()).process_group(0);
-    command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0").env("SYSTEMD_PAGER", "");
+    command
+        .env("LC_ALL", "C")
+        .env("SYSTEMD_COLORS", "0")
+        .env("SYSTEMD_PAGER", "");
     command.spawn().map_err(|error| failed(line, &error))
 }
 
@@ -173,7 +187,13 @@ mod tests {
 
     #[test]
     fn a_program_is_asked_in_the_c_locale_without_a_pager() {
-        let said = ask("sh", &["-c", "echo $LC_ALL$SYSTEMD_PAGER; echo no >&2; exit 3"], SOON, 100).unwrap();
+        let said = ask(
+            "sh",
+            &["-c", "echo $LC_ALL$SYSTEMD_PAGER; echo no >&2; exit 3"],
+            SOON,
+            100,
+        )
+        .unwrap();
         assert_eq!(said.stdout, b"C\n");
         assert_eq!((said.stderr.as_str(), said.status.code()), ("no", Some(3)));
         assert!(!said.cut);
@@ -184,7 +204,10 @@ mod tests {
         let begun = Instant::now();
         let slow = ask("sleep", &["600"], Duration::from_millis(100), 100);
         assert!(matches!(slow, Err(Error::Slow { .. })));
-        assert!(matches!(shell("sleep 600", Duration::from_millis(100)), Err(Error::Slow { .. })));
+        assert!(matches!(
+            shell("sleep 600", Duration::from_millis(100)),
+            Err(Error::Slow { .. })
+        ));
         assert!(begun.elapsed() < SOON);
     }
 
@@ -208,13 +231,18 @@ mod tests {
     fn a_failed_command_says_how_it_ended() {
         let failed = shell("exit 7", SOON).unwrap_err().to_string();
         assert!(failed.starts_with("exit 7: exit status: 7"), "{failed}");
-        assert!(matches!(ask("no-such-program", &["x"], SOON, 1), Err(Error::Command { .. })));
+        assert!(matches!(
+            ask("no-such-program", &["x"], SOON, 1),
+            Err(Error::Command { .. })
+        ));
     }
 
     #[test]
     fn a_question_without_an_answer_is_left_behind() {
         assert_eq!(answered(SOON, || 7), Ok(7));
-        let silent = answered(Duration::from_millis(50), || std::thread::sleep(Duration::from_secs(60)));
+        let silent = answered(Duration::from_millis(50), || {
+            std::thread::sleep(Duration::from_secs(60))
+        });
         assert!(silent.is_err());
     }
 }

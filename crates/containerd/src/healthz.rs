@@ -57,7 +57,9 @@ impl Healthz {
 fn drop_ins(files: &Files, dir: &Path) -> Vec<std::path::PathBuf> {
     let names = files.list(dir).unwrap_or_default();
     let paths = names.iter().map(|name| dir.join(name));
-    paths.filter(|path| path.extension().is_some_and(|kind| kind == "conf")).collect()
+    paths
+        .filter(|path| path.extension().is_some_and(|kind| kind == "conf"))
+        .collect()
 }
 
 /// Who listens on every address is asked on this machine's own.
@@ -74,13 +76,21 @@ fn reachable(address: Option<IpAddr>) -> IpAddr {
 fn scalar(document: &str, key: &str) -> Option<String> {
     if let Ok(object) = serde_json::from_str::<serde_json::Value>(document) {
         let value = object.get(key)?;
-        return value.as_str().map(str::to_owned).or_else(|| Some(value.as_u64()?.to_string()));
+        return value
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| Some(value.as_u64()?.to_string()));
     }
     let value = document.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         (name.trim_matches(['"', '\'']) == key).then_some(value)
     })?;
-    let value = value.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+    let value = value
+        .split(" #")
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_matches(['"', '\'']);
     (!value.is_empty()).then(|| value.to_owned())
 }
 
@@ -106,7 +116,10 @@ mod tests {
 
     #[test]
     fn healthz_is_found_by_flags_drop_ins_and_the_file() {
-        let kubeadm = [(USUAL, "kind: KubeletConfiguration\nhealthzBindAddress: 127.0.0.1\nhealthzPort: 10250 # moved\nx:\n  healthzPort: 1\n")];
+        let kubeadm = [(
+            USUAL,
+            "kind: KubeletConfiguration\nhealthzBindAddress: 127.0.0.1\nhealthzPort: 10250 # moved\nx:\n  healthzPort: 1\n",
+        )];
         assert_eq!(found(&[], "kubelet"), "127.0.0.1:10248");
         assert_eq!(found(&kubeadm, "kubelet"), "127.0.0.1:10250");
         assert_eq!(found(&kubeadm, "kubelet --healthz-port=7"), "127.0.0.1:7");

@@ -12,8 +12,8 @@ mod root;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nodemend_hostfs::mountinfo::{self, Mount};
 use nodemend_hostfs::Host;
+use nodemend_hostfs::mountinfo::{self, Mount};
 use nodemend_procns::Census;
 use nodemend_runtime::daemons::Files;
 use nodemend_runtime::{Discovery, Endpoint, Greeting, Mute, blocking, discover};
@@ -110,7 +110,10 @@ pub struct Look {
 pub fn look(host: &Host, options: &LookOptions) -> Result<Look, Error> {
     let mut findings = Vec::new();
     let mut containerd = state(&options.containerd, &mut findings);
-    let mut kubelet = options.kubelet.as_ref().map(|service| state(service, &mut findings));
+    let mut kubelet = options
+        .kubelet
+        .as_ref()
+        .map(|service| state(service, &mut findings));
     kubelet = kubelet.filter(|kubelet| !kubelet.is_absent());
     let census = Census::take(host)?;
     let given = options.config.as_deref();
@@ -125,10 +128,19 @@ pub fn look(host: &Host, options: &LookOptions) -> Result<Look, Error> {
     let heard = std::thread::scope(|scope| {
         let asked = scope.spawn(|| ask(host, options, &settings, &census));
         let disk = disk(host, options, &settings, &mounts);
-        let asked = asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let asked = asked
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (asked, disk)
     });
-    let (Asked { greeting, journal, pods }, disk) = heard;
+    let (
+        Asked {
+            greeting,
+            journal,
+            pods,
+        },
+        disk,
+    ) = heard;
     let health = health::judge(&health::Signs {
         greeting: &greeting,
         service: &containerd,
@@ -139,7 +151,11 @@ pub fn look(host: &Host, options: &LookOptions) -> Result<Look, Error> {
     });
     let healthz = healthz(host, kubelet.as_ref());
     let mut look = Look {
-        mounts_below: disk.root.iter().flat_map(|root| mounts::below(&mounts, root)).collect(),
+        mounts_below: disk
+            .root
+            .iter()
+            .flat_map(|root| mounts::below(&mounts, root))
+            .collect(),
         mounts_of_root: disk
             .root
             .iter()
@@ -165,13 +181,19 @@ pub fn look(host: &Host, options: &LookOptions) -> Result<Look, Error> {
 /// What is known of a service; that nothing is, is a finding.
 fn state(service: &Service, findings: &mut Vec<Finding>) -> ServiceState {
     service.state().unwrap_or_else(|error| {
-        findings.push(Finding::warning(format!("{}: its state is not known: {error}", service.name)));
+        findings.push(Finding::warning(format!(
+            "{}: its state is not known: {error}",
+            service.name
+        )));
         ServiceState::default()
     })
 }
 
 fn kubelet_process(census: &Census) -> Option<u32> {
-    let mut kubelets = census.processes.iter().filter(|process| process.comm == "kubelet");
+    let mut kubelets = census
+        .processes
+        .iter()
+        .filter(|process| process.comm == "kubelet");
     let kubelet = kubelets.next()?;
     kubelets.next().is_none().then_some(kubelet.pid)
 }
@@ -183,7 +205,11 @@ fn age(census: &Census, settings: &Settings) -> Option<u64> {
     };
     let started = census.process(pid)?.start_time / TICKS_PER_SECOND;
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Some(u64::try_from(now.tv_sec).unwrap_or_default().saturating_sub(started))
+    Some(
+        u64::try_from(now.tv_sec)
+            .unwrap_or_default()
+            .saturating_sub(started),
+    )
 }
 
 /// What was answered by those who may not answer.
@@ -209,8 +235,12 @@ fn ask(host: &Host, options: &LookOptions, settings: &Settings, census: &Census)
         let knowledge = blocking::survey(host, &endpoints, census, options.deadline);
         let pods = pods::find(host, census, &knowledge, settings);
         Asked {
-            greeting: greeting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            journal: journal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            greeting: greeting
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            journal: journal
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             pods,
         }
     })
@@ -251,9 +281,9 @@ fn disk(host: &Host, options: &LookOptions, settings: &Settings, mounts: &[Mount
     let (own, path) = (host.clone(), root.path.clone());
     match answered(options.deadline, move || bolt::databases(&own, &path)) {
         Ok(databases) => disk.databases = databases,
-        Err(reason) => disk
-            .unseen
-            .push(Finding::warning(format!("its databases cannot be looked at: {reason}"))),
+        Err(reason) => disk.unseen.push(Finding::warning(format!(
+            "its databases cannot be looked at: {reason}"
+        ))),
     }
     let is_whole = root.is_mount_point && is_whole(&root, mounts);
     let (own, facts, within) = (host.clone(), root.clone(), options.estimate_within);
@@ -261,7 +291,9 @@ fn disk(host: &Host, options: &LookOptions, settings: &Settings, mounts: &[Mount
         let dir = own.open_dir(&facts.path).map_err(|error| error.to_string())?;
         Ok(estimate::estimate(&dir, &facts, is_whole, within))
     });
-    disk.estimate = estimate.and_then(|estimate| estimate).unwrap_or_else(|reason| Estimate::unknown(&reason));
+    disk.estimate = estimate
+        .and_then(|estimate| estimate)
+        .unwrap_or_else(|reason| Estimate::unknown(&reason));
     disk.root = Some(root);
     disk
 }

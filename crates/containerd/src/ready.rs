@@ -121,7 +121,9 @@ fn healthy(at: SocketAddr, patience: Duration) -> Result<(), String> {
         return Ok(());
     }
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim());
-    let body = body.filter(|body| !body.is_empty()).map(|body| format!(": {body}"));
+    let body = body
+        .filter(|body| !body.is_empty())
+        .map(|body| format!(": {body}"));
     Err(format!("{status}{}", body.unwrap_or_default()))
 }
 
@@ -158,16 +160,25 @@ mod tests {
 
     #[test]
     fn what_kubelet_said_last_is_told() {
-        let said = wait_for_kubelet(&kubelet(&[NOT_YET]), Duration::from_millis(1)).unwrap_err().to_string();
-        assert!(said.contains("500 Internal Server Error: [-]syncloop failed"), "{said}");
-        let off = wait_for_kubelet(&Healthz::Off, Duration::from_secs(60)).unwrap_err().to_string();
+        let said = wait_for_kubelet(&kubelet(&[NOT_YET]), Duration::from_millis(1))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            said.contains("500 Internal Server Error: [-]syncloop failed"),
+            "{said}"
+        );
+        let off = wait_for_kubelet(&Healthz::Off, Duration::from_secs(60))
+            .unwrap_err()
+            .to_string();
         assert!(off.contains("turned off"), "{off}");
     }
 
     #[test]
     fn a_missing_runtime_is_not_waited_for_beyond_the_deadline() {
         let begun = Instant::now();
-        let said = wait_for_cri(Path::new("/no/such.sock"), Duration::from_millis(250)).unwrap_err().to_string();
+        let said = wait_for_cri(Path::new("/no/such.sock"), Duration::from_millis(250))
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("there is no such socket"), "{said}");
         assert!(begun.elapsed() < Duration::from_secs(10));
     }

@@ -91,7 +91,10 @@ impl Service {
                 let mut arguments = vec!["show"];
                 arguments.extend(PROPERTIES.iter().flat_map(|property| ["-p", property]));
                 let said = self.systemctl(&arguments, STATE_DEADLINE)?;
-                Ok(ServiceState::parse(&String::from_utf8_lossy(&said.stdout), monotonic()))
+                Ok(ServiceState::parse(
+                    &String::from_utf8_lossy(&said.stdout),
+                    monotonic(),
+                ))
             }
         }
     }
@@ -104,7 +107,8 @@ impl Service {
         if let Manager::Commands { stop, .. } = &self.manager {
             return shell(stop, deadline);
         }
-        self.systemctl(&["stop"], deadline).map_err(|error| self.now(&error))?;
+        self.systemctl(&["stop"], deadline)
+            .map_err(|error| self.now(&error))?;
         let state = self.state()?;
         match state.main_pid {
             Some(pid) => Err(self.failed(format!(
@@ -278,7 +282,10 @@ mod tests {
     #[test]
     fn systemd_219_tells_less_and_enough() {
         let state = ServiceState::parse(EL7, 90_000_000_000);
-        assert_eq!((state.restarts, state.main_pid, state.active_for), (None, None, None));
+        assert_eq!(
+            (state.restarts, state.main_pid, state.active_for),
+            (None, None, None)
+        );
         assert_eq!(state.exec_start, ["/usr/bin/containerd"]);
         assert!(state.keeps_failing() && !state.is_up() && !state.is_absent());
         assert_eq!(state.in_words(), "failed (failed), result start-limit");
@@ -287,8 +294,14 @@ mod tests {
     #[test]
     fn a_running_service_tells_its_process_its_age_and_its_command_line() {
         let state = ServiceState::parse(LOOPING, 2_480_717_420);
-        assert_eq!((state.restarts, state.main_pid, state.active_for), (Some(51), Some(30_987), Some(3)));
-        assert_eq!(state.exec_start[1..], ["-c", "/soft/containerd/config.toml", "--root", "/data/containerd"]);
+        assert_eq!(
+            (state.restarts, state.main_pid, state.active_for),
+            (Some(51), Some(30_987), Some(3))
+        );
+        assert_eq!(
+            state.exec_start[1..],
+            ["-c", "/soft/containerd/config.toml", "--root", "/data/containerd"]
+        );
         assert_eq!(state.kill_mode.as_deref(), Some("process"));
         assert_eq!(state.in_words(), "active (running), restarted 51 times");
     }

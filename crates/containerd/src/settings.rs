@@ -149,7 +149,9 @@ fn of_unit<'r>(
 ) -> Option<&'r Running> {
     let main = running.iter().find(|process| Some(process.pid) == state.main_pid);
     main.or_else(|| {
-        let mut own = running.iter().filter(|process| is_in_unit(host, process.pid, &service.name));
+        let mut own = running
+            .iter()
+            .filter(|process| is_in_unit(host, process.pid, &service.name));
         own.next().filter(|_| own.next().is_none())
     })
 }
@@ -168,9 +170,8 @@ fn alone<'r>(
     service: &Service,
     given: Option<&Path>,
 ) -> Result<Option<&'r Running>, Error> {
-    let config = |process: &Running| {
-        flag(&process.words, &["config", "c"]).unwrap_or_else(|| daemons::CONFIG.into())
-    };
+    let config =
+        |process: &Running| flag(&process.words, &["config", "c"]).unwrap_or_else(|| daemons::CONFIG.into());
     let meant: Vec<&Running> = running
         .iter()
         .filter(|process| given.is_none_or(|given| config(process) == given))
@@ -191,7 +192,10 @@ fn alone<'r>(
 }
 
 fn program(state: &ServiceState) -> PathBuf {
-    state.exec_start.first().map_or_else(|| PROGRAM.into(), PathBuf::from)
+    state
+        .exec_start
+        .first()
+        .map_or_else(|| PROGRAM.into(), PathBuf::from)
 }
 
 /// The words of the unit's command line, but for variables, of which only systemd knows the values.
@@ -203,7 +207,10 @@ fn known_words(state: &ServiceState) -> Vec<OsString> {
 /// The command line of the unit, if all of it can be known: a variable may name another root.
 fn whole_words(service: &Service, state: &ServiceState) -> Result<Vec<OsString>, Error> {
     let refuse = |reason: String| {
-        let path = state.unit_file.clone().unwrap_or_else(|| PathBuf::from(&service.name));
+        let path = state
+            .unit_file
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(&service.name));
         Err(Error::Configuration { path, reason })
     };
     let name = program(state);
@@ -214,7 +221,9 @@ fn whole_words(service: &Service, state: &ServiceState) -> Result<Vec<OsString>,
         ));
     }
     match state.exec_start.iter().find(|word| word.contains('$')) {
-        Some(word) => refuse(format!("its command line has the variable {word}, which may name another root")),
+        Some(word) => refuse(format!(
+            "its command line has the variable {word}, which may name another root"
+        )),
         None => Ok(state.exec_start.iter().map(OsString::from).collect()),
     }
 }
@@ -224,7 +233,9 @@ fn read(files: &Files, words: &[OsString], program: PathBuf, origin: Origin) -> 
         path: misread.path,
         reason: misread.reason,
     })?;
-    let relative = [&found.root, &found.state, &found.socket].into_iter().find(|path| !path.is_absolute());
+    let relative = [&found.root, &found.state, &found.socket]
+        .into_iter()
+        .find(|path| !path.is_absolute());
     if let Some(path) = relative {
         return Err(Error::Configuration {
             path: found.config.clone().unwrap_or_else(|| program.clone()),
@@ -239,7 +250,9 @@ fn read(files: &Files, words: &[OsString], program: PathBuf, origin: Origin) -> 
         socket: found.socket,
         program,
         origin,
-        elsewhere: elsewhere.map(|(plugin, path)| Elsewhere { plugin, path }).collect(),
+        elsewhere: elsewhere
+            .map(|(plugin, path)| Elsewhere { plugin, path })
+            .collect(),
         cri_disabled: found.cri_disabled,
     })
 }
@@ -288,11 +301,21 @@ mod tests {
     #[test]
     fn a_unit_of_which_the_command_line_is_not_known_whole_is_refused() {
         let variable = state("/usr/bin/containerd $CONTAINERD_ARGS");
-        assert!(found(&[], &variable, None).unwrap_err().to_string().contains("--config"));
+        assert!(
+            found(&[], &variable, None)
+                .unwrap_err()
+                .to_string()
+                .contains("--config")
+        );
         let files = [("/c.toml", "root = \"/d\"\n")];
         let settings = found(&files, &variable, Some("/c.toml")).unwrap();
-        assert_eq!((settings.root.as_path(), settings.origin), (Path::new("/d"), Origin::Given));
-        let k3s = found(&[], &state("/usr/local/bin/k3s server"), None).unwrap_err().to_string();
+        assert_eq!(
+            (settings.root.as_path(), settings.origin),
+            (Path::new("/d"), Origin::Given)
+        );
+        let k3s = found(&[], &state("/usr/local/bin/k3s server"), None)
+            .unwrap_err()
+            .to_string();
         assert!(k3s.contains("starts /usr/local/bin/k3s"), "{k3s}");
     }
 
@@ -303,10 +326,15 @@ mod tests {
             ..ServiceState::default()
         };
         let settings = found(&[], &absent, None).unwrap();
-        assert_eq!((settings.root.to_str(), settings.origin), (Some("/var/lib/containerd"), Origin::Default));
+        assert_eq!(
+            (settings.root.to_str(), settings.origin),
+            (Some("/var/lib/containerd"), Origin::Default)
+        );
         assert_eq!(settings.config, None);
         let wrong = found(&[("/etc/containerd/config.toml", "root = [")], &absent, None).unwrap_err();
-        assert!(matches!(wrong, Error::Configuration { path, .. } if path == Path::new("/etc/containerd/config.toml")));
+        assert!(
+            matches!(wrong, Error::Configuration { path, .. } if path == Path::new("/etc/containerd/config.toml"))
+        );
     }
 
     #[test]
@@ -318,10 +346,20 @@ mod tests {
         };
         let running = [
             process(7, "containerd"),
-            process(9, "containerd --config /var/run/docker/containerd/containerd.toml"),
+            process(
+                9,
+                "containerd --config /var/run/docker/containerd/containerd.toml",
+            ),
         ];
-        assert!(matches!(alone(&running, &unit(), None), Err(Error::Ambiguous { count: 2, .. })));
-        let given = |path: &str| alone(&running, &unit(), Some(Path::new(path))).unwrap().map(|found| found.pid);
+        assert!(matches!(
+            alone(&running, &unit(), None),
+            Err(Error::Ambiguous { count: 2, .. })
+        ));
+        let given = |path: &str| {
+            alone(&running, &unit(), Some(Path::new(path)))
+                .unwrap()
+                .map(|found| found.pid)
+        };
         assert_eq!(given("/etc/containerd/config.toml"), Some(7));
         assert_eq!(given("/var/run/docker/containerd/containerd.toml"), Some(9));
         assert_eq!(given("/etc/other.toml"), None);

@@ -275,15 +275,26 @@ fn value(text: &str, form: Form, key: &str) -> Result<Option<PathBuf>, String> {
     let found = match form {
         Form::Json => {
             let object: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-            object.get(key).and_then(|value| value.as_str()).map(PathBuf::from)
+            object
+                .get(key)
+                .and_then(|value| value.as_str())
+                .map(PathBuf::from)
         }
-        Form::Toml => anywhere(&text.parse::<Table>().map_err(|error| error.message().to_owned())?, key),
+        Form::Toml => anywhere(
+            &text
+                .parse::<Table>()
+                .map_err(|error| error.message().to_owned())?,
+            key,
+        ),
     };
     Ok(found)
 }
 
 fn anywhere(table: &Table, key: &str) -> Option<PathBuf> {
-    let here = table.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
+    let here = table
+        .get(key)
+        .and_then(Value::as_str)
+        .filter(|value| !value.is_empty());
     here.map(PathBuf::from).or_else(|| {
         let mut tables = table.values().filter_map(Value::as_table);
         tables.find_map(|table| anywhere(table, key))

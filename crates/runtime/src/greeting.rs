@@ -49,7 +49,9 @@ impl fmt::Display for Mute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCri => f.write_str("it has no CRI, neither v1 nor v1alpha2"),
-            Self::NobodyThere(reason) | Self::Silent(reason) | Self::Unreachable(reason) => f.write_str(reason),
+            Self::NobodyThere(reason) | Self::Silent(reason) | Self::Unreachable(reason) => {
+                f.write_str(reason)
+            }
         }
     }
 }
@@ -132,7 +134,9 @@ where
 }
 
 fn not_ready(conditions: &[v1::RuntimeCondition]) -> Option<String> {
-    let ready = conditions.iter().find(|condition| condition.r#type == "RuntimeReady");
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.r#type == "RuntimeReady");
     let said = |condition: &v1::RuntimeCondition| format!("{} {}", condition.reason, condition.message);
     match ready {
         Some(condition) if condition.status => None,
@@ -157,7 +161,10 @@ mod tests {
     #[test]
     fn a_network_that_is_not_ready_does_not_matter() {
         let network = condition("NetworkReady", false);
-        assert_eq!(not_ready(&[condition("RuntimeReady", true), network.clone()]), None);
+        assert_eq!(
+            not_ready(&[condition("RuntimeReady", true), network.clone()]),
+            None
+        );
         let said = not_ready(&[network.clone(), condition("RuntimeReady", false)]);
         assert_eq!(said.as_deref(), Some("Stopped no shims"));
         assert!(not_ready(&[network]).is_some());

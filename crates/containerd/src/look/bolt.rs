@@ -70,6 +70,8 @@ const IS_FREELIST: u16 = 0x10;
 const NO_FREELIST: u64 = u64::MAX;
 /// The page sizes at which bbolt looks for the second meta page if the first is bad.
 const PAGE_SIZES: std::ops::RangeInclusive<u32> = 10..=25;
+/// The size of pages on x86 and most others.
+const USUAL_PAGE: u64 = 4096;
 /// A database in use is written to while it is read: a page is looked at again before it is called bad.
 const LOOKS: usize = 3;
 /// The most of the kernel's list of locks that is read, in bytes.
@@ -77,11 +79,15 @@ const LOCKS: u64 = 16 << 20;
 
 /// containerd's databases: that of its metadata, and those of its snapshotters that have one.
 pub(super) fn databases(host: &Host, root: &Path) -> Vec<Database> {
-    let mut found = vec![database(host, &root.join("io.containerd.metadata.v1.bolt/meta.db"))];
+    let mut found = vec![database(
+        host,
+        &root.join("io.containerd.metadata.v1.bolt/meta.db"),
+    )];
     let plugins = host.list(root).unwrap_or_default();
-    let snapshotters = plugins
-        .iter()
-        .filter(|name| name.to_string_lossy().starts_with("io.containerd.snapshotter.v1."));
+    let snapshotters = plugins.iter().filter(|name| {
+        name.to_string_lossy()
+            .starts_with("io.containerd.snapshotter.v1.")
+    });
     let more = snapshotters.map(|name| database(host, &root.join(name).join("metadata.db")));
     found.extend(more.filter(|database| database.size.is_some() || database.unread.is_some()));
     found
@@ -172,11 +178,14 @@ fn read(file: &File, size: u64) -> std::io::Result<(Vec<MetaPage>, Vec<String>)>
 /// If the first meta page is bad, nothing tells the page size (`getPageSizeFromSecondMeta`).
 fn second(file: &File, size: u64) -> std::io::Result<Result<Meta, String>> {
     let mut last = Err("it was not found".to_owned());
-    for offset in PAGE_SIZES.map(|bits| 1_u64 << bits).filter(|offset| *offset < size) {
+    for offset in PAGE_SIZES
+        .map(|bits| 1_u64 << bits)
+        .filter(|offset| *offset < size)
+    {
         match meta(file, offset)? {
             Ok(meta) if meta.page_size == offset => return Ok(Ok(meta)),
-            // The size of this machine's pages is the likeliest: its fault is told.
-            Err(fault) if offset == rustix::param::page_size() as u64 => last = Err(fault),
+            // The usual size is the likeliest: its fault is told.
+            Err(fault) if offset == USUAL_PAGE => last = Err(fault),
             Ok(_) | Err(_) => {}
         }
     }
@@ -196,11 +205,22 @@ fn parse(bytes: &[u8; HEAD + META]) -> Result<Meta, String> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Err("it holds zeros alone".to_owned());
     }
-    let u32_at = |at: usize| number::<4>(bytes, HEAD + at).map(u32::from_ne_bytes).unwrap_or_default();
-    let u64_at = |at: usize| number::<8>(bytes, HEAD + at).map(u64::from_ne_bytes).unwrap_or_default();
+    let u32_at = |at: usize| {
+        number::<4>(bytes, HEAD + at)
+            .map(u32::from_ne_bytes)
+            .unwrap_or_default()
+    };
+    let u64_at = |at: usize| {
+        number::<8>(bytes, HEAD + at)
+            .map(u64::from_ne_bytes)
+            .unwrap_or_default()
+    };
     let kind = number::<2>(bytes, 8).map(u16::from_ne_bytes).unwrap_or_default();
     if u32_at(0) != MAGIC {
-        return Err(format!("its magic number is {:#010x}, not {MAGIC:#010x}", u32_at(0)));
+        return Err(format!(
+            "its magic number is {:#010x}, not {MAGIC:#010x}",
+            u32_at(0)
+        ));
     }
     if u32_at(4) != VERSION {
         return Err(format!("it is of version {}, not {VERSION}", u32_at(4)));
@@ -241,7 +261,9 @@ fn faults_behind(file: &File, meta: &Meta, size: u64) -> std::io::Result<Vec<Str
         if read < HEAD {
             faults.push(format!("its {what} (page {page}) lies behind its end"));
         } else if id != page || kind & kinds == 0 {
-            faults.push(format!("page {page} should be its {what}; it says that it is page {id} of kind {kind:#x}"));
+            faults.push(format!(
+                "page {page} should be its {what}; it says that it is page {id} of kind {kind:#x}"
+            ));
         }
         Ok(())
     };
@@ -281,7 +303,9 @@ fn lock(host: &Host, file: &File) -> Lock {
     }
     let told = || -> Result<Option<u32>, String> {
         let id = FileId::of(file.as_fd()).map_err(|error| error.to_string())?;
-        let locks = host.read(Path::new("/proc/locks"), LOCKS).map_err(|error| error.to_string())?;
+        let locks = host
+            .read(Path::new("/proc/locks"), LOCKS)
+            .map_err(|error| error.to_string())?;
         Ok(holder(&String::from_utf8_lossy(&locks), id.ino))
     };
     match told() {
@@ -366,14 +390,20 @@ pub(super) mod tests {
         assert_eq!(look(&[]).faults, [""; 0]);
         assert_eq!(database(&Host::local(), Path::new("/no/meta.db")).size, None);
         // As containerd writes it since 1.7: no free list.
-        assert_eq!(changed(|bytes| put_meta(bytes, 1, 7, NO_FREELIST)).faults, [""; 0]);
+        assert_eq!(
+            changed(|bytes| put_meta(bytes, 1, 7, NO_FREELIST)).faults,
+            [""; 0]
+        );
     }
 
     #[test]
     fn one_bad_meta_page_is_told_and_is_no_fault() {
         for number in [0, 1] {
             let found = changed(|bytes| bytes[number * PAGE + HEAD + 50] ^= 0xff);
-            assert_eq!(found.pages[number].fault.as_deref(), Some("its checksum is wrong"));
+            assert_eq!(
+                found.pages[number].fault.as_deref(),
+                Some("its checksum is wrong")
+            );
             assert_eq!(found.pages[1 - number].fault, None);
             assert_eq!(found.faults, [""; 0]);
         }
@@ -398,9 +428,15 @@ pub(super) mod tests {
         assert_eq!(short.len(), 3, "{short:?}");
         // As in containerd#9929: "Page expected to be: 3393, but self identifies as 6868074383292906018".
         let foreign = changed(|bytes| bytes[3 * PAGE..].fill(b'_')).faults;
-        assert!(foreign[0].starts_with("page 3 should be its root bucket"), "{foreign:?}");
+        assert!(
+            foreign[0].starts_with("page 3 should be its root bucket"),
+            "{foreign:?}"
+        );
         let freelist = changed(|bytes| put_head(bytes, 2, IS_META)).faults;
-        assert!(freelist[0].starts_with("page 2 should be its free list"), "{freelist:?}");
+        assert!(
+            freelist[0].starts_with("page 2 should be its free list"),
+            "{freelist:?}"
+        );
     }
 
     #[test]
@@ -413,7 +449,10 @@ pub(super) mod tests {
         std::fs::write(&path, empty()).unwrap();
         let file = File::open(&path).unwrap();
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        assert_eq!(database(&Host::local(), &path).lock, Lock::Held(std::process::id()));
+        assert_eq!(
+            database(&Host::local(), &path).lock,
+            Lock::Held(std::process::id())
+        );
     }
 
     #[test]

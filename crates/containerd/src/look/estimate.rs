@@ -151,7 +151,9 @@ impl Walk {
                 let below = std::rc::Rc::new(below);
                 let names = self.list(below.as_fd(), tally).into_iter();
                 let dirs = names.filter(|(_, is_dir)| *is_dir);
-                found.names.extend(dirs.map(|(name, _)| (std::rc::Rc::clone(&below), name)));
+                found
+                    .names
+                    .extend(dirs.map(|(name, _)| (std::rc::Rc::clone(&below), name)));
                 found.cut |= tally.cut && !before;
             }
         }
@@ -212,7 +214,9 @@ impl Walk {
             }
             let todo = todo.get_or_insert_with(|| {
                 let names = self.list(dir.as_fd(), tally).into_iter();
-                names.filter_map(|(name, is_dir)| is_dir.then_some(name)).collect()
+                names
+                    .filter_map(|(name, is_dir)| is_dir.then_some(name))
+                    .collect()
             });
             let Some(name) = todo.pop() else {
                 open.pop();
@@ -234,7 +238,9 @@ impl Walk {
         snapshots.sort_by(|one, other| one.1.len().cmp(&other.1.len()).then_with(|| one.1.cmp(&other.1)));
         let (mut whole, mut sum) = (0, Tally::default());
         for at in spread(all) {
-            let Some((dir, name)) = snapshots.get(at) else { continue };
+            let Some((dir, name)) = snapshots.get(at) else {
+                continue;
+            };
             if Instant::now() > self.end {
                 break;
             }
@@ -345,8 +351,14 @@ mod tests {
         assert_eq!(found.snapshots, Amount::Exactly(5));
         // Two plugins, blobs, x, snapshots, metadata.db, and four for each snapshot.
         assert_eq!(found.entries, Amount::Exactly(6 + 5 * 4));
-        assert!(matches!(found.bytes, Amount::Exactly(bytes) if bytes >= 5000), "{found:?}");
-        assert_eq!((found.filesystem_inodes, found.filesystem_bytes), (Some(40), Some(8_000)));
+        assert!(
+            matches!(found.bytes, Amount::Exactly(bytes) if bytes >= 5000),
+            "{found:?}"
+        );
+        assert_eq!(
+            (found.filesystem_inodes, found.filesystem_bytes),
+            (Some(40), Some(8_000))
+        );
     }
 
     #[test]
@@ -360,7 +372,10 @@ mod tests {
     fn a_file_system_of_its_own_tells_by_its_counters() {
         let root = root(3);
         let found = look(root.path(), true, LONG);
-        assert_eq!((found.entries, found.bytes), (Amount::About(40), Amount::About(8_000)));
+        assert_eq!(
+            (found.entries, found.bytes),
+            (Amount::About(40), Amount::About(8_000))
+        );
         assert_eq!(found.snapshots, Amount::Exactly(3));
     }
 
@@ -372,7 +387,10 @@ mod tests {
             order.sort_unstable();
             assert!(order.into_iter().eq(0..count), "{count}");
             if count == 1000 {
-                assert!(first.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > 200), "{first:?}");
+                assert!(
+                    first.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > 200),
+                    "{first:?}"
+                );
             }
         }
     }
@@ -392,7 +410,10 @@ mod tests {
             entries: 100,
             ..Tally::default()
         };
-        let gone: Vec<_> = snapshots.iter().map(|(dir, _)| (std::rc::Rc::clone(dir), "gone".into())).collect();
+        let gone: Vec<_> = snapshots
+            .iter()
+            .map(|(dir, _)| (std::rc::Rc::clone(dir), "gone".into()))
+            .collect();
         snapshots.extend(gone);
         let (entries, _) = walk.sample(snapshots, &rest);
         assert_eq!(entries, Amount::About(100 + 40 * 3 * 2));

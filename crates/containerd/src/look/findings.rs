@@ -60,7 +60,11 @@ pub(super) fn add(look: &mut Look, journal: &Result<Journal, String>, options: &
     let mut found = std::mem::take(&mut look.findings);
     found.extend(of_configuration(look, options));
     found.extend(of_service(&look.containerd));
-    found.extend(look.databases.iter().flat_map(|database| of_database(database, &look.containerd)));
+    found.extend(
+        look.databases
+            .iter()
+            .flat_map(|database| of_database(database, &look.containerd)),
+    );
     found.extend(look.root.iter().flat_map(of_root));
     found.extend(of_journal(journal, &look.health));
     // What decided is not told twice.
@@ -73,8 +77,15 @@ pub(super) fn add(look: &mut Look, journal: &Result<Journal, String>, options: &
 fn of_configuration(look: &Look, options: &LookOptions) -> Vec<Finding> {
     let settings = &look.settings;
     let mut found = Vec::new();
-    if let Some(given) = options.config.as_ref().filter(|given| settings.config.as_ref() != Some(*given)) {
-        let used = settings.config.as_ref().map_or("none".into(), |path| path.display().to_string());
+    if let Some(given) = options
+        .config
+        .as_ref()
+        .filter(|given| settings.config.as_ref() != Some(*given))
+    {
+        let used = settings
+            .config
+            .as_ref()
+            .map_or("none".into(), |path| path.display().to_string());
         found.push(Finding::warning(format!(
             "containerd runs with another configuration ({used}) than {}, which was given: the running one counts",
             given.display()
@@ -105,11 +116,19 @@ fn of_database(database: &Database, service: &ServiceState) -> Vec<Finding> {
     let path = database.path.display();
     let mut found = Vec::new();
     if !database.faults.is_empty() {
-        found.push(Finding::fault(format!("{path} is corrupt: {}", database.faults.join("; "))));
+        found.push(Finding::fault(format!(
+            "{path} is corrupt: {}",
+            database.faults.join("; ")
+        )));
     } else {
-        let bad = database.pages.iter().filter_map(|page| Some((page.number, page.fault.as_ref()?)));
+        let bad = database
+            .pages
+            .iter()
+            .filter_map(|page| Some((page.number, page.fault.as_ref()?)));
         found.extend(bad.map(|(number, fault)| {
-            Finding::note(format!("{path}: {fault} (meta page {number}); bbolt uses the other one"))
+            Finding::note(format!(
+                "{path}: {fault} (meta page {number}); bbolt uses the other one"
+            ))
         }));
     }
     if let Some(reason) = &database.unread {
@@ -129,23 +148,34 @@ fn of_root(root: &RootFacts) -> Vec<Finding> {
     let path = root.path.display();
     let mut found = Vec::new();
     if root.free_inodes == Some(0) {
-        found.push(Finding::fault(format!("{path}: its file system has no free inode")));
+        found.push(Finding::fault(format!(
+            "{path}: its file system has no free inode"
+        )));
     } else if let Some((free, all)) = root.free_inodes.zip(root.total_inodes)
         && free < all / 100
     {
-        found.push(Finding::warning(format!("{path}: its file system has only {free} of {all} inodes free")));
+        found.push(Finding::warning(format!(
+            "{path}: its file system has only {free} of {all} inodes free"
+        )));
     }
     if root.free_bytes == 0 {
         found.push(Finding::fault(format!("{path}: its file system is full")));
     } else if root.free_bytes < root.total_bytes / 100 {
-        found.push(Finding::warning(format!("{path}: its file system has less than 1 % free")));
+        found.push(Finding::warning(format!(
+            "{path}: its file system has less than 1 % free"
+        )));
     }
     if root.is_mount_point {
-        found.push(Finding::note(format!("{path} is a mount point: it cannot be renamed, only emptied")));
+        found.push(Finding::note(format!(
+            "{path} is a mount point: it cannot be renamed, only emptied"
+        )));
     }
     let kind = root.filesystem.split('.').next().unwrap_or_default();
     if REMOTE.contains(&kind) {
-        found.push(Finding::warning(format!("{path} lies on {}, which may not answer", root.filesystem)));
+        found.push(Finding::warning(format!(
+            "{path} lies on {}, which may not answer",
+            root.filesystem
+        )));
     }
     found
 }
@@ -158,7 +188,9 @@ fn of_journal(journal: &Result<Journal, String>, health: &Health) -> Vec<Finding
         (Ok(journal), Health::Healthy { .. } | Health::Unknown { .. }) => {
             let window = Spoken(super::journal::WINDOW.as_secs());
             let deaths = journal.deaths.iter().map(health::death);
-            deaths.map(|death| Finding::warning(format!("in the last {window}: {death}"))).collect()
+            deaths
+                .map(|death| Finding::warning(format!("in the last {window}: {death}")))
+                .collect()
         }
     }
 }
@@ -171,7 +203,10 @@ mod tests {
     use crate::look::MetaPage;
 
     fn texts(found: impl IntoIterator<Item = Finding>) -> Vec<(Severity, String)> {
-        found.into_iter().map(|finding| (finding.severity, finding.text)).collect()
+        found
+            .into_iter()
+            .map(|finding| (finding.severity, finding.text))
+            .collect()
     }
 
     fn root(filesystem: &str, free_bytes: u64, free_inodes: Option<u64>) -> RootFacts {
@@ -195,9 +230,15 @@ mod tests {
     fn a_full_disk_is_told_before_anybody_wipes_for_it() {
         assert_eq!(texts(of_root(&root("ext4", 1 << 29, Some(500)))), []);
         let full = texts(of_root(&root("xfs", 0, Some(0))));
-        assert!(full.len() == 2 && full.iter().all(|(severity, _)| *severity == Severity::Fault), "{full:?}");
+        assert!(
+            full.len() == 2 && full.iter().all(|(severity, _)| *severity == Severity::Fault),
+            "{full:?}"
+        );
         let nearly = texts(of_root(&root("fuse.sshfs", 1 << 20, Some(9))));
-        assert!(nearly.len() == 3 && nearly.iter().all(|(severity, _)| *severity == Severity::Warning), "{nearly:?}");
+        assert!(
+            nearly.len() == 3 && nearly.iter().all(|(severity, _)| *severity == Severity::Warning),
+            "{nearly:?}"
+        );
         assert_eq!(texts(of_root(&root("btrfs", 1 << 29, None))), []);
     }
 

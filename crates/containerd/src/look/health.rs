@@ -66,7 +66,9 @@ pub(super) fn judge(signs: &Signs<'_>) -> Health {
         Ok(greeting) if looping.is_empty() => answering(signs, greeting),
         Ok(_) => broken(looping, signs),
         Err(Mute::NoCri) if signs.cri_disabled => unknown(NO_CRI),
-        Err(Mute::Unreachable(reason)) if looping.is_empty() => unknown(format!("its CRI cannot be asked: {reason}")),
+        Err(Mute::Unreachable(reason)) if looping.is_empty() => {
+            unknown(format!("its CRI cannot be asked: {reason}"))
+        }
         Err(mute) => {
             if looping.is_empty() && is_young(signs) {
                 return unknown(format!(
@@ -81,8 +83,7 @@ pub(super) fn judge(signs: &Signs<'_>) -> Health {
     }
 }
 
-const NO_CRI: &str =
-    "its configuration turns the CRI off (disabled_plugins), so this is not the runtime of kubelet; name the right one";
+const NO_CRI: &str = "its configuration turns the CRI off (disabled_plugins), so this is not the runtime of kubelet; name the right one";
 
 fn unknown(reason: impl Into<String>) -> Health {
     Health::Unknown {
@@ -96,7 +97,10 @@ fn is_young(signs: &Signs<'_>) -> bool {
 
 fn answering(signs: &Signs<'_>, greeting: &Greeting) -> Health {
     if let Some(reason) = &greeting.not_ready {
-        return broken(vec![format!("its CRI says that it is not ready: {reason}")], signs);
+        return broken(
+            vec![format!("its CRI says that it is not ready: {reason}")],
+            signs,
+        );
     }
     let mut why = Vec::new();
     match &greeting.age {
@@ -149,7 +153,10 @@ fn looping(signs: &Signs<'_>) -> Vec<String> {
     let failing = signs.service.keeps_failing();
     let young = counted >= LOOP as u64 && is_young(signs);
     if failing || young {
-        return vec![format!("it is in a crash loop: its unit is {}", signs.service.in_words())];
+        return vec![format!(
+            "it is in a crash loop: its unit is {}",
+            signs.service.in_words()
+        )];
     }
     Vec::new()
 }
@@ -181,7 +188,13 @@ fn broken(mut why: Vec<String>, signs: &Signs<'_>) -> Health {
 
 fn faulty(databases: &[Database]) -> impl Iterator<Item = String> {
     let faulty = databases.iter().filter(|database| !database.faults.is_empty());
-    faulty.map(|database| format!("{} is corrupt: {}", database.path.display(), database.faults.join("; ")))
+    faulty.map(|database| {
+        format!(
+            "{} is corrupt: {}",
+            database.path.display(),
+            database.faults.join("; ")
+        )
+    })
 }
 
 pub(super) fn death(death: &Death) -> String {
@@ -239,7 +252,6 @@ mod tests {
             ..self::active(0)
         }
     }
-
 
     fn nobody() -> Result<Greeting, Mute> {
         Err(Mute::NobodyThere("nobody listens on the socket".into()))
@@ -300,7 +312,13 @@ mod tests {
 
     #[test]
     fn an_old_process_that_answers_is_healthy() {
-        let health = judged(greeting(7200), active(5), Some(7200), Err("no journal".into()), &[]);
+        let health = judged(
+            greeting(7200),
+            active(5),
+            Some(7200),
+            Err("no journal".into()),
+            &[],
+        );
         let wanted = Health::Healthy {
             runtime: "containerd 1.7.24".into(),
             age: 7200,
@@ -314,10 +332,25 @@ mod tests {
         let young = why(judged(greeting(20), active(0), Some(20), calm(), &[]));
         assert!(young.0 == 'u' && young.1.contains("only 20 s ago"), "{young:?}");
         let lately = why(judged(greeting(90), active(1), Some(90), restarted(1), &[]));
-        assert!(lately.0 == 'u' && lately.1.contains("restarted it once"), "{lately:?}");
-        let dark = why(judged(greeting(90), active(0), Some(90), Err("no journal".into()), &[]));
+        assert!(
+            lately.0 == 'u' && lately.1.contains("restarted it once"),
+            "{lately:?}"
+        );
+        let dark = why(judged(
+            greeting(90),
+            active(0),
+            Some(90),
+            Err("no journal".into()),
+            &[],
+        ));
         assert!(dark.0 == 'u' && dark.1.contains("no journal"), "{dark:?}");
-        let disk = why(judged(greeting(7200), active(0), Some(7200), calm(), &[corrupt()]));
+        let disk = why(judged(
+            greeting(7200),
+            active(0),
+            Some(7200),
+            calm(),
+            &[corrupt()],
+        ));
         assert!(disk.0 == 'u' && disk.1.contains("meta.db is corrupt"), "{disk:?}");
     }
 
@@ -325,24 +358,53 @@ mod tests {
     fn a_crash_loop_is_broken_whether_it_answers_in_between_or_not() {
         for (greeting, service, journal) in [
             (greeting(2), active(51), restarted(40)),
-            (nobody(), dead("activating", "auto-restart", "exit-code"), restarted(7)),
-            (nobody(), dead("failed", "failed", "start-limit"), Err("no journal".into())),
+            (
+                nobody(),
+                dead("activating", "auto-restart", "exit-code"),
+                restarted(7),
+            ),
+            (
+                nobody(),
+                dead("failed", "failed", "start-limit"),
+                Err("no journal".into()),
+            ),
             (nobody(), active(51), Err("no journal".into())),
         ] {
             let health = why(judged(greeting, service, Some(2), journal, &[]));
-            assert!(health.0 == 'b' && health.1.starts_with("it is in a crash loop"), "{health:?}");
+            assert!(
+                health.0 == 'b' && health.1.starts_with("it is in a crash loop"),
+                "{health:?}"
+            );
         }
         let health = why(judged(nobody(), active(51), Some(2), restarted(9), &[corrupt()])).1;
-        assert!(health.contains("it panicked in its database (bbolt) 9 times: panic: invalid page type: 4: 10"), "{health}");
-        assert!(health.contains("/d/meta.db is corrupt: its checksum is wrong"), "{health}");
+        assert!(
+            health.contains("it panicked in its database (bbolt) 9 times: panic: invalid page type: 4: 10"),
+            "{health}"
+        );
+        assert!(
+            health.contains("/d/meta.db is corrupt: its checksum is wrong"),
+            "{health}"
+        );
     }
 
     #[test]
     fn one_that_does_not_run_and_one_that_hangs_are_broken() {
-        let stopped = why(judged(nobody(), dead("inactive", "dead", "success"), None, calm(), &[]));
-        assert_eq!(stopped, ('b', "it does not run: its unit is inactive (dead)".to_owned()));
+        let stopped = why(judged(
+            nobody(),
+            dead("inactive", "dead", "success"),
+            None,
+            calm(),
+            &[],
+        ));
+        assert_eq!(
+            stopped,
+            ('b', "it does not run: its unit is inactive (dead)".to_owned())
+        );
         let no_unit = why(judged(nobody(), ServiceState::default(), None, calm(), &[]));
-        assert_eq!(no_unit, ('b', "it does not run: nobody listens on the socket".to_owned()));
+        assert_eq!(
+            no_unit,
+            ('b', "it does not run: nobody listens on the socket".to_owned())
+        );
         let hung = why(judged(silent(), active(0), Some(7200), calm(), &[]));
         assert_eq!(hung.0, 'b');
         assert!(hung.1.contains("which is 2 h old, does not answer"), "{hung:?}");

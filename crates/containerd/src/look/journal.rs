@@ -59,7 +59,13 @@ pub(super) enum Cause {
 pub(super) fn read(unit: &str, deadline: Duration) -> Result<Journal, String> {
     let unit = format!("--unit={unit}");
     let since = format!("--since=-{}s", WINDOW.as_secs());
-    let common = ["--output=json", "--no-pager", "--quiet", since.as_str(), unit.as_str()];
+    let common = [
+        "--output=json",
+        "--no-pager",
+        "--quiet",
+        since.as_str(),
+        unit.as_str(),
+    ];
     let of_systemd = lines([&common[..], &["--lines=1000", "_PID=1"]].concat(), deadline)?;
     let of_unit = lines([&common[..], &["--lines", LINES]].concat(), deadline)?;
     Ok(Journal {
@@ -136,7 +142,10 @@ fn deaths(lines: &[Line]) -> Vec<Death> {
             continue;
         }
         dying = (cause != Cause::Timeout).then_some(line.pid.as_str());
-        match deaths.iter_mut().find(|death| death.cause == cause && alike(&death.line, &text)) {
+        match deaths
+            .iter_mut()
+            .find(|death| death.cause == cause && alike(&death.line, &text))
+        {
             Some(death) => death.times += 1,
             None => deaths.push(Death {
                 cause,
@@ -169,8 +178,9 @@ fn cause(line: &Line, behind: &[Line]) -> Option<Cause> {
         return Some(Cause::Timeout);
     }
     let of_systemd = line.pid == "1";
-    (of_systemd && (text.contains("Failed with result 'oom-kill'") || text.contains("killed by the OOM killer")))
-        .then_some(Cause::Memory)
+    (of_systemd
+        && (text.contains("Failed with result 'oom-kill'") || text.contains("killed by the OOM killer")))
+    .then_some(Cause::Memory)
 }
 
 /// What bbolt panics with: containerd#3347, #4838, #9929, moby#37238, bbolt#135, #705, #883.
@@ -222,7 +232,9 @@ mod tests {
 
     fn told(text: &str) -> Vec<(Cause, usize, String)> {
         let found = deaths(&lines(text)).into_iter();
-        found.map(|death| (death.cause, death.times, death.line)).collect()
+        found
+            .map(|death| (death.cause, death.times, death.line))
+            .collect()
     }
 
     /// containerd#9929, containerd 1.7.6 after a power loss.
@@ -241,7 +253,11 @@ mod tests {
         let found = told(POWER_LOSS);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].0, found[0].1), (Cause::Database, 2));
-        assert!(found[0].2.starts_with("panic: assertion failed: Page expected to be: 3401"));
+        assert!(
+            found[0]
+                .2
+                .starts_with("panic: assertion failed: Page expected to be: 3401")
+        );
     }
 
     #[test]
@@ -268,8 +284,10 @@ mod tests {
 
     #[test]
     fn another_panic_is_not_blamed_on_the_database() {
-        let found = told("7 panic: runtime error: invalid memory address or nil pointer dereference\n7 goroutine 1 [running]:\n\
-                          8 go.etcd.io/bbolt.(*DB).Update");
+        let found = told(
+            "7 panic: runtime error: invalid memory address or nil pointer dereference\n7 goroutine 1 [running]:\n\
+                          8 go.etcd.io/bbolt.(*DB).Update",
+        );
         assert_eq!(found[0].0, Cause::Panic);
     }
 
@@ -281,25 +299,38 @@ mod tests {
              40100 time=\"2024-10-17T13:46:12.062483416Z\" level=fatal msg=\"Failed to run CRI service\" error=\"failed to recover state: not found\"\n\
              40200 time=\"2024-10-17T13:46:18.062483416Z\" level=fatal msg=\"Failed to run CRI service\" error=\"failed to recover state: not found\"",
         );
-        let wanted = "level=fatal msg=\"Failed to run CRI service\" error=\"failed to recover state: not found\"";
+        let wanted =
+            "level=fatal msg=\"Failed to run CRI service\" error=\"failed to recover state: not found\"";
         assert_eq!(found, [(Cause::Fatal, 2, wanted.to_owned())]);
     }
 
     #[test]
     fn a_start_that_takes_too_long_is_told() {
         // containerd#7037: 1.5.10.
-        let found = told("1 containerd.service: start operation timed out. Terminating.\n1 containerd.service: State 'stop-sigterm' timed out. Killing.");
+        let found = told(
+            "1 containerd.service: start operation timed out. Terminating.\n1 containerd.service: State 'stop-sigterm' timed out. Killing.",
+        );
         assert_eq!(found.len(), 2);
         assert!(found.iter().all(|death| death.0 == Cause::Timeout));
-        assert_eq!(told("1 containerd.service: Failed with result 'oom-kill'.")[0].0, Cause::Memory);
+        assert_eq!(
+            told("1 containerd.service: Failed with result 'oom-kill'.")[0].0,
+            Cause::Memory
+        );
         assert!(told("7 time=\"x\" level=error msg=\"start operation failed\"").is_empty());
     }
 
     #[test]
     fn restarts_are_counted_of_old_and_new_systemd() {
-        assert!(is_restart("containerd.service holdoff time over, scheduling restart."));
-        assert!(is_restart("containerd.service: Scheduled restart job, restart counter is at 7."));
-        assert!(is_restart("containerd.service: Service RestartSec=5s expired, scheduling restart.") != is_restart("containerd.service: Scheduled restart job, restart counter is at 1."));
+        assert!(is_restart(
+            "containerd.service holdoff time over, scheduling restart."
+        ));
+        assert!(is_restart(
+            "containerd.service: Scheduled restart job, restart counter is at 7."
+        ));
+        assert!(
+            is_restart("containerd.service: Service RestartSec=5s expired, scheduling restart.")
+                != is_restart("containerd.service: Scheduled restart job, restart counter is at 1.")
+        );
         assert!(!is_restart("Started containerd container runtime."));
     }
 
@@ -311,7 +342,10 @@ mod tests {
 {"MESSAGE":"cut"#;
         let found = parse(text);
         assert_eq!(found.len(), 3);
-        assert_eq!((found[0].message.as_str(), found[0].pid.as_str()), ("panic: x", "7"));
+        assert_eq!(
+            (found[0].message.as_str(), found[0].pid.as_str()),
+            ("panic: x", "7")
+        );
         assert_eq!(found[1].message, "pan\u{1b}\u{fffd}");
         assert_eq!(found[2].message, "");
     }

@@ -34,7 +34,9 @@ pub(super) fn of_root(mounts: &[Mount], root: &RootFacts, configured: &Path) -> 
         let below = root.path.strip_prefix(&home.mountpoint).ok()?;
         Some((home.dev, home.root.join(below)))
     });
-    let outside = mounts.iter().filter(|mount| !mount.mountpoint.starts_with(&root.path));
+    let outside = mounts
+        .iter()
+        .filter(|mount| !mount.mountpoint.starts_with(&root.path));
     outside
         .filter_map(|mount| {
             let layer = layers(mount)
@@ -113,7 +115,10 @@ mod tests {
         let below: Vec<u64> = below(&mounts, &root()).iter().map(|mount| mount.id).collect();
         assert_eq!(below, [31]);
         let of_root = of_root(&mounts, &root(), Path::new("/var/lib/containerd"));
-        let found: Vec<_> = of_root.iter().map(|found| (found.mount.id, found.uses.to_str().unwrap())).collect();
+        let found: Vec<_> = of_root
+            .iter()
+            .map(|found| (found.mount.id, found.uses.to_str().unwrap()))
+            .collect();
         assert_eq!(
             found,
             [

@@ -65,7 +65,9 @@ pub(super) fn find(
     let (pods, adrift) = gather(&own, census, knowledge, &settings.socket);
     let mut unseen = [own.unseen, census.unread.clone()].concat();
     if adrift > 0 {
-        unseen.push(format!("{adrift} containers run of which nothing tells whose they are"));
+        unseen.push(format!(
+            "{adrift} containers run of which nothing tells whose they are"
+        ));
     }
     (pods, unseen)
 }
@@ -73,7 +75,11 @@ pub(super) fn find(
 impl Own {
     fn look(host: &Host, census: &Census, settings: &Settings) -> Self {
         let mut own = Self::default();
-        for process in census.processes.iter().filter(|process| process.comm.starts_with("containerd-shim")) {
+        for process in census
+            .processes
+            .iter()
+            .filter(|process| process.comm.starts_with("containerd-shim"))
+        {
             match nodemend_procns::cmdline(host, process.pid) {
                 Ok(words) => {
                     let path = |names: &[&str]| flag(&words, names);
@@ -153,12 +159,17 @@ fn gather(own: &Own, census: &Census, knowledge: &Knowledge, socket: &Path) -> (
         let namespace = || {
             let of_shim = shim.and_then(|shim| shim.namespace.clone());
             let of_bundle = own.bundles.get(id).cloned();
-            of_shim.or(of_bundle).or_else(|| facts?.namespace.map(str::to_owned))
+            of_shim
+                .or(of_bundle)
+                .or_else(|| facts?.namespace.map(str::to_owned))
         };
         pod.namespace = pod.namespace.take().or_else(namespace);
         pod.pod = pod.pod.take().or_else(|| facts?.pod.cloned());
         pod.shims.extend(shim.map(|shim| shim.pid));
-        if let Some(count) = processes.get(id).filter(|_| !pod.containers.iter().any(|known| known == id)) {
+        if let Some(count) = processes
+            .get(id)
+            .filter(|_| !pod.containers.iter().any(|known| known == id))
+        {
             pod.containers.push(id.to_owned());
             pod.processes += count;
         }
@@ -171,7 +182,9 @@ fn gather(own: &Own, census: &Census, knowledge: &Knowledge, socket: &Path) -> (
     for id in ours.iter().filter(|id| processes.contains_key(**id)) {
         enter(id, None);
     }
-    let adrift = processes.keys().filter(|id| !ours.contains(**id) && !said.contains_key(**id));
+    let adrift = processes
+        .keys()
+        .filter(|id| !ours.contains(**id) && !said.contains_key(**id));
     let adrift = adrift.count();
     let mut pods: Vec<RunningPod> = pods.into_values().collect();
     for pod in &mut pods {
@@ -201,7 +214,10 @@ fn said(knowledge: &Knowledge) -> HashMap<&str, Said<'_>> {
     for (answer, record) in records(knowledge).filter(|(answer, _)| answer.source.name() != IN_CGROUPS) {
         let said = all.entry(record.id.as_str()).or_default();
         let is_sandbox = record.kind == RecordKind::Sandbox;
-        let sandbox = record.sandbox_id.as_deref().or(is_sandbox.then_some(record.id.as_str()));
+        let sandbox = record
+            .sandbox_id
+            .as_deref()
+            .or(is_sandbox.then_some(record.id.as_str()));
         said.sandbox = said.sandbox.or(sandbox);
         said.namespace = said.namespace.or(record.namespace.as_deref());
         // One that has a name is better than one that has a UID alone.
@@ -296,7 +312,10 @@ mod tests {
     fn own(shims: Vec<Shim>, bundles: &[&str]) -> Own {
         Own {
             shims,
-            bundles: bundles.iter().map(|id| ((*id).to_owned(), "k8s.io".to_owned())).collect(),
+            bundles: bundles
+                .iter()
+                .map(|id| ((*id).to_owned(), "k8s.io".to_owned()))
+                .collect(),
             unseen: vec![],
         }
     }
@@ -325,7 +344,10 @@ mod tests {
                     source: Source::new(format!("cri {SOCKET}")),
                     known: Known::Unknown("nobody listens".into()),
                 },
-                answer("cri /run/other.sock", vec![record(RecordKind::Sandbox, "dockers", None, None)]),
+                answer(
+                    "cri /run/other.sock",
+                    vec![record(RecordKind::Sandbox, "dockers", None, None)],
+                ),
                 answer("shim bundles", bundles),
                 answer(IN_CGROUPS, vec![record(RecordKind::Task, "nobodys", None, None)]),
             ],
@@ -334,7 +356,10 @@ mod tests {
         let (pods, adrift) = gather(&own, &census, &knowledge, Path::new(SOCKET));
         assert_eq!(pods.len(), 1, "{pods:?}");
         let pod = &pods[0];
-        assert_eq!((pod.sandbox.as_str(), pod.namespace.as_deref()), ("pause", Some("k8s.io")));
+        assert_eq!(
+            (pod.sandbox.as_str(), pod.namespace.as_deref()),
+            ("pause", Some("k8s.io"))
+        );
         assert_eq!((pod.shims.as_slice(), pod.processes), (&[19][..], 3));
         assert_eq!(pod.containers, ["pause", "web"]);
         assert_eq!(pod.pod.as_ref().map(|pod| pod.name.as_str()), Some("web-1"));
@@ -351,7 +376,13 @@ mod tests {
 
     #[test]
     fn a_socket_is_the_same_under_var_run() {
-        assert!(same(Path::new("/var/run/containerd/x.sock"), Path::new("/run/containerd/x.sock")));
-        assert!(!same(Path::new("/run/k3s/containerd/x.sock"), Path::new("/run/containerd/x.sock")));
+        assert!(same(
+            Path::new("/var/run/containerd/x.sock"),
+            Path::new("/run/containerd/x.sock")
+        ));
+        assert!(!same(
+            Path::new("/run/k3s/containerd/x.sock"),
+            Path::new("/run/containerd/x.sock")
+        ));
     }
 }

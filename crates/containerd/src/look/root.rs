@@ -49,7 +49,8 @@ pub(super) fn facts(host: &Host, path: &Path, mounts: &[Mount]) -> Result<Option
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    let told = |what: &'static str| move |errno: rustix::io::Errno| format!("{}: {what}: {errno}", path.display());
+    let told =
+        |what: &'static str| move |errno: rustix::io::Errno| format!("{}: {what}: {errno}", path.display());
     let stat = fstat(&dir).map_err(told("stat"))?;
     let vfs = fstatvfs(&dir).map_err(told("statfs"))?;
     let real = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()));
@@ -59,7 +60,8 @@ pub(super) fn facts(host: &Host, path: &Path, mounts: &[Mount]) -> Result<Option
         source: error,
     });
     let real = real.map_err(|error| error.to_string())?;
-    let mount_id = descent::mount_id(dir.as_fd()).ok_or("this kernel does not tell on which mount it lies")?;
+    let mount_id =
+        descent::mount_id(dir.as_fd()).ok_or("this kernel does not tell on which mount it lies")?;
     let mount = mounts.iter().find(|mount| mount.id == mount_id);
     Ok(Some(RootFacts {
         id: FileId::from(&stat),
@@ -118,7 +120,10 @@ mod tests {
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o711)).unwrap();
         symlink(&data, dir.path().join("containerd")).unwrap();
         let found = look(&dir.path().join("containerd")).unwrap();
-        assert_eq!((found.path, found.mode, found.is_mount_point), (data, 0o711, false));
+        assert_eq!(
+            (found.path, found.mode, found.is_mount_point),
+            (data, 0o711, false)
+        );
         assert!(found.total_bytes >= found.free_bytes && found.filesystem != "unknown");
         assert_eq!(look(&dir.path().join("none")), None);
     }

@@ -106,7 +106,9 @@ impl Merged {
                 if loaded.is_empty() && !must {
                     return Ok(None);
                 }
-                return Err(misread("there is no such file, and containerd is told to read it".to_owned()));
+                return Err(misread(
+                    "there is no such file, and containerd is told to read it".to_owned(),
+                ));
             };
             merged.enter(&table);
             pending.extend(imports(files, &path, &table).map_err(misread)?);
@@ -132,7 +134,8 @@ impl Merged {
         for (name, plugin) in tables(table, "proxy_plugins") {
             let is_snapshotter = plugin.get("type").and_then(Value::as_str) == Some("snapshot");
             if let Some(address) = text(plugin, "address").filter(|_| is_snapshotter) {
-                self.elsewhere.insert(format!("proxy snapshotter {name}"), address);
+                self.elsewhere
+                    .insert(format!("proxy snapshotter {name}"), address);
             }
         }
     }
@@ -214,7 +217,10 @@ fn tables<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = (&'t str, &'t
 
 /// The CRI is one plugin up to containerd 1.7, and the service of two more from 2.0 on. In version 1 names are short.
 fn is_cri(plugin: &str) -> bool {
-    matches!(plugin, "cri" | "io.containerd.grpc.v1.cri" | "io.containerd.cri.v1.runtime")
+    matches!(
+        plugin,
+        "cri" | "io.containerd.grpc.v1.cri" | "io.containerd.cri.v1.runtime"
+    )
 }
 
 /// In version 1 of the configuration names are short (`v1MigratePluginName`); of those with a `root_path` all are
@@ -267,9 +273,17 @@ mod tests {
         let four = "version = 4\nroot = \"/d/4\"\n[plugins.\"io.containerd.server.v1.grpc\"]\naddress = \"/r/4.sock\"\n";
         let elsewhere = |name: &str, path: &str| vec![(name.to_owned(), PathBuf::from(path))];
         for (text, wanted, moved) in [
-            (one, ["/d/1", STATE, "/r/1.sock"], elsewhere("io.containerd.snapshotter.v1.overlayfs", "/fast")),
+            (
+                one,
+                ["/d/1", STATE, "/r/1.sock"],
+                elsewhere("io.containerd.snapshotter.v1.overlayfs", "/fast"),
+            ),
             (two, ["/d/2", "/r/2", "/r/2.sock"], vec![]),
-            (three, ["/d/3", STATE, "/r/3.sock"], elsewhere("proxy snapshotter stargz", "/run/stargz.sock")),
+            (
+                three,
+                ["/d/3", STATE, "/r/3.sock"],
+                elsewhere("proxy snapshotter stargz", "/run/stargz.sock"),
+            ),
             (four, ["/d/4", STATE, "/r/4.sock"], vec![]),
         ] {
             let found = read(&[(CONFIG, text)], "/usr/bin/containerd").unwrap();
@@ -282,19 +296,35 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_configuration() {
-        let files = [("/k3s/config.toml", "version = 2\nroot = \"/no\"\nstate = \"/r\"\n")];
+        let files = [(
+            "/k3s/config.toml",
+            "version = 2\nroot = \"/no\"\nstate = \"/r\"\n",
+        )];
         let line = "containerd -c /k3s/config.toml -a /run/k3s/containerd/containerd.sock --root /var/lib/rancher/k3s/agent/containerd";
         let found = read(&files, line).unwrap();
-        let wanted = ["/var/lib/rancher/k3s/agent/containerd", "/r", "/run/k3s/containerd/containerd.sock"];
+        let wanted = [
+            "/var/lib/rancher/k3s/agent/containerd",
+            "/r",
+            "/run/k3s/containerd/containerd.sock",
+        ];
         assert_eq!(paths(&found), wanted);
     }
 
     #[test]
     fn imports_are_followed_once_each_and_the_last_one_wins() {
         let files = [
-            (CONFIG, "version = 2\nroot = \"/d/main\"\nimports = [\"conf.d/*.toml\", \"/etc/more.toml\", \"config.toml\"]\n"),
-            ("/etc/containerd/conf.d/10-a.toml", "root = \"/d/a\"\nstate = \"/r/a\"\n"),
-            ("/etc/containerd/conf.d/20-b.toml", "root = \"/d/b\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n"),
+            (
+                CONFIG,
+                "version = 2\nroot = \"/d/main\"\nimports = [\"conf.d/*.toml\", \"/etc/more.toml\", \"config.toml\"]\n",
+            ),
+            (
+                "/etc/containerd/conf.d/10-a.toml",
+                "root = \"/d/a\"\nstate = \"/r/a\"\n",
+            ),
+            (
+                "/etc/containerd/conf.d/20-b.toml",
+                "root = \"/d/b\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n",
+            ),
             ("/etc/containerd/conf.d/README", "root = [\n"),
             ("/etc/more.toml", "imports = [\"../etc/last.toml\"]\n"),
             ("/etc/last.toml", "[grpc]\naddress = \"/r/last.sock\"\n"),

@@ -28,7 +28,9 @@ fn step(files: &Files, dirs: &[PathBuf], pattern: &OsStr, wild: bool) -> Result<
     let mut found = Vec::new();
     for dir in dirs {
         let names = files.list(dir)?;
-        let matching = names.iter().filter(|name| matches(pattern.as_bytes(), name.as_bytes()));
+        let matching = names
+            .iter()
+            .filter(|name| matches(pattern.as_bytes(), name.as_bytes()));
         found.extend(matching.map(|name| dir.join(name)));
     }
     Ok(found)
@@ -97,7 +99,11 @@ mod tests {
             (r"\*", "a", false),
             ("", "", true),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), wanted, "{pattern} {name}");
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                wanted,
+                "{pattern} {name}"
+            );
         }
     }
 
