@@ -56,9 +56,12 @@ impl Node {
     }
 
     pub(crate) fn pod_config(&self, name: &str) -> Result<v1::PodSandboxConfig> {
-        let uid = random_uuid()?;
+        Ok(self.config_of(name, &random_uuid()?))
+    }
+
+    pub(crate) fn config_of(&self, name: &str, uid: &str) -> v1::PodSandboxConfig {
         let parent = format!("/{}/kubepods/burstable/pod{uid}", self.cgroup());
-        Ok(cri::pod_config(name, &uid, &parent))
+        cri::pod_config(name, uid, &parent)
     }
 
     /// A sandbox that the runtime knows, by id.

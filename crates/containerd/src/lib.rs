@@ -19,17 +19,32 @@
 mod deadline;
 mod error;
 mod healthz;
+mod identity;
 mod look;
+mod options;
+mod plan;
 mod ready;
+mod run;
 mod service;
 mod settings;
+mod state;
+mod status;
+mod steps;
 
 pub use error::Error;
 pub use healthz::Healthz;
+pub use identity::RootId;
 pub use look::{
     Amount, Database, Estimate, Finding, Health, Lock, Look, LookOptions, MetaPage, MountOfRoot, RootFacts,
     RunningPod, Severity, look,
 };
+pub use options::Options;
+pub use plan::{Needed, Order, PlannedStep, Reason, Refusal, RunPlan, plan};
 pub use ready::{Ready, wait_for_cri, wait_for_kubelet};
+pub use run::{End, Ended, Tools, begin, forward, resume, roll_back};
 pub use service::{Manager, Service, ServiceState};
 pub use settings::{Elsewhere, Origin, Settings};
+pub use state::{Before, Course, Entry, OldRoot, PodChoice, RUN_VERSION, Run, RunFile, StepRecord};
+pub use status::{Next, Status, status};
+pub use steps::Step;
+pub use steps::removal::{Removal, RemovalFiles, is_set_aside, removal};

@@ -21,6 +21,8 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(crate) enum Silence {
     /// It did not answer, or not in a way that can be relied on.
     Unknown(String),
+    /// It answered with nothing at all, and what runs contradicts that, or it is too young to know.
+    Doubted(String),
     /// It does not have the service.
     NotOffered(String),
 }
@@ -62,10 +64,20 @@ pub(crate) struct Line {
 }
 
 /// Connects to a runtime's socket and looks at who listens there.
+pub(crate) async fn connect(host: &Host, socket: &Path) -> Result<Line, Refusal> {
+    let (stream, pid) = dial(socket).await?;
+    let channel = channel(stream).await?;
+    Ok(Line {
+        channel,
+        age: age(host, pid),
+    })
+}
+
+/// A connection, and the process at the other end.
 ///
 /// A listener that this pid namespace cannot name belongs to another one (unix(7), SO_PEERCRED): then this process
 /// sees other processes than the runtime's, and the two cannot be compared.
-pub(crate) async fn connect(host: &Host, socket: &Path) -> Result<Line, Refusal> {
+async fn dial(socket: &Path) -> Result<(UnixStream, u32), Refusal> {
     let stream = UnixStream::connect(socket).await.map_err(|error| Refusal {
         nobody: matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
         reason: refused(&error),
@@ -73,15 +85,15 @@ pub(crate) async fn connect(host: &Host, socket: &Path) -> Result<Line, Refusal>
     let peer = stream
         .peer_cred()
         .map_err(|error| format!("does not tell who listens: {error}"))?;
-    let pid = match peer.pid().map(u32::try_from) {
-        Some(Ok(pid)) if pid > 0 => pid,
-        Some(_) | None => return Err(OUTSIDE.to_owned().into()),
-    };
-    let channel = channel(stream).await?;
-    Ok(Line {
-        channel,
-        age: age(host, pid),
-    })
+    match peer.pid().map(u32::try_from) {
+        Some(Ok(pid)) if pid > 0 => Ok((stream, pid)),
+        Some(_) | None => Err(OUTSIDE.to_owned().into()),
+    }
+}
+
+/// The process that listens on a socket.
+pub(crate) async fn listener(socket: &Path) -> Result<u32, String> {
+    Ok(dial(socket).await.map_err(|refusal| refusal.reason)?.1)
 }
 
 const OUTSIDE: &str = "the runtime runs outside of this pid namespace, so this is not the host; enter the host first: \

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use nodemend_lab::hostile::remover::{self, Remove};
+use nodemend_lab::inside::application;
 use nodemend_lab::inside::detach::{self, Detach};
 use nodemend_lab::inside::hold::{self, Hold};
 use nodemend_lab::inside::{init, janitor, look};
@@ -38,6 +39,14 @@ pub(crate) enum Inside {
     /// Be the stand-in for a runtime.
     #[command(hide = true)]
     CriServer,
+    /// Be the application of a pod.
+    #[command(hide = true)]
+    Application {
+        port: u16,
+        /// Not to end when asked to.
+        #[arg(long)]
+        stubborn: bool,
+    },
     /// Keep a network namespace alive.
     #[command(hide = true)]
     Hold { way: String, netns: PathBuf },
@@ -78,6 +87,7 @@ pub(crate) fn run(part: Inside) -> Result<ExitCode> {
         Inside::Remove(asked) => return remover::run(&asked),
         Inside::Janitor { cgroup } => janitor::run(&cgroup)?,
         Inside::Init => init::run()?,
+        Inside::Application { port, stubborn } => application::run(port, stubborn)?,
         Inside::CriServer => standin::run()?,
         Inside::Detach {
             log,
