@@ -74,7 +74,8 @@ pub fn begin(
         .root
         .as_ref()
         .ok_or_else(|| Error::Unfit(format!("{}: is not there", look.settings.root.display())))?;
-    let root_id = RootId::at(&root.path)?.filter(|found| (found.dev, found.ino) == (root.id.dev, root.id.ino));
+    let root_id =
+        RootId::at(&root.path)?.filter(|found| (found.dev, found.ino) == (root.id.dev, root.id.ino));
     let changed = || Error::Unfit(format!("{}: changed since the look", root.path.display()));
     let (containerd, kubelet) = services;
     let by_command = matches!(containerd.manager, Manager::Commands { .. });
@@ -160,7 +161,10 @@ pub fn roll_back(mut run: Run, options: &Options, mut tools: Tools<'_>) -> Resul
     let removal = removal::removal(&run, work.tools.state, work.same_boot(&run))?;
     let next = crate::status::roll_back(&run, &removal);
     if !next.possible {
-        return Ok(Ended::of(run, End::Failed(Step::SetAside, Error::Unfit(next.what))));
+        return Ok(Ended::of(
+            run,
+            End::Failed(Step::SetAside, Error::Unfit(next.what)),
+        ));
     }
     // A removal that begins just now takes the same lock.
     let _guard = run.aside.as_deref().map(removal::lock).transpose()?;

@@ -52,7 +52,11 @@ pub(crate) fn reap(
 ) -> Result<Vec<String>, Error> {
     let setting = Setting::find(options);
     let cleared = sandboxes::clear(run, (Duration::ZERO, true), options, &setting, tools, journal)?;
-    let left: Vec<String> = cleared.failed().into_iter().chain(cleared.undecided.clone()).collect();
+    let left: Vec<String> = cleared
+        .failed()
+        .into_iter()
+        .chain(cleared.undecided.clone())
+        .collect();
     match left.is_empty() {
         true => Ok(cleared.said()),
         false => Err(Error::Unfit(format!(
@@ -102,7 +106,9 @@ impl Setting {
         Self {
             conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
             replay: Replay {
-                bin_dirs: plugins.chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from)).collect(),
+                bin_dirs: plugins
+                    .chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from))
+                    .collect(),
                 deadline: DEL_TIMEOUT,
             },
             host,
@@ -145,7 +151,10 @@ fn veth(
             progress: &mut |_done| {},
         };
         let done = blocking::apply(plan.into_orphans(), tools.lock, &again, &policy, mending)?;
-        outcomes = done.into_iter().map(|(pair, outcome)| (pair.name, outcome)).collect();
+        outcomes = done
+            .into_iter()
+            .map(|(pair, outcome)| (pair.name, outcome))
+            .collect();
     }
     Ok(Cleared {
         what: "veth pairs",
@@ -223,7 +232,8 @@ impl Cleared {
     /// What became of them, in sentences.
     pub(crate) fn said(&self) -> Vec<String> {
         let cleared = self.outcomes.iter();
-        let cleared = cleared.filter(|(_, outcome)| matches!(outcome, Outcome::Mended(_) | Outcome::AlreadyGone));
+        let cleared =
+            cleared.filter(|(_, outcome)| matches!(outcome, Outcome::Mended(_) | Outcome::AlreadyGone));
         let mut said = vec![format!(
             "{}: {} cleared, {} in use",
             self.what,

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod aside;
+#[cfg(test)]
+mod aside_tests;
 pub(crate) mod holders;
 pub(crate) mod leftovers;
 pub(crate) mod likeness;
@@ -13,8 +15,6 @@ pub(crate) mod own_mount;
 pub(crate) mod removal;
 mod rename;
 mod sandboxes;
-#[cfg(test)]
-mod aside_tests;
 pub(crate) mod services;
 pub(crate) mod unmount;
 

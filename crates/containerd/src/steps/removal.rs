@@ -66,7 +66,11 @@ pub struct RemovalFiles {
 impl RemovalFiles {
     /// Of a run.
     pub fn of(state: &StateDir, run: &Run) -> Self {
-        let at = |suffix: &str| state.path().join(format!("containerd-removal-{}.{suffix}", run.id));
+        let at = |suffix: &str| {
+            state
+                .path()
+                .join(format!("containerd-removal-{}.{suffix}", run.id))
+        };
         Self {
             progress: at("progress"),
             report: at("json"),
@@ -190,7 +194,9 @@ fn last_line(path: &Path) -> Option<Value> {
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
     let mut tail = String::new();
     file.read_to_string(&mut tail).ok()?;
-    tail.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+    tail.lines()
+        .rev()
+        .find_map(|line| serde_json::from_str(line).ok())
 }
 
 /// Starts the removal, unless it is at work or done.
@@ -248,7 +254,12 @@ fn begin(run: &Run, options: &Options) -> Result<String, Error> {
         // Older systemds do not know the weights (before 230 and 232); they do without.
         for weights in [&["CPUWeight=20", "IOWeight=20"][..], &[]] {
             let mut command = Command::new("systemd-run");
-            command.args(["--unit", &unit, "--description", "Removal of containerd's old root"]);
+            command.args([
+                "--unit",
+                &unit,
+                "--description",
+                "Removal of containerd's old root",
+            ]);
             for weight in weights {
                 command.args(["--property", weight]);
             }
