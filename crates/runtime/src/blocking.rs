@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::cni::CniDirectories;
 use crate::endpoint::Endpoint;
+use crate::greeting::{Greeting, Mute};
 use crate::knowledge::{Answer, Knowledge, Known};
 use crate::sources;
 use crate::tasks::TaskEnd;
@@ -23,6 +24,15 @@ pub fn survey(host: &Host, endpoints: &[Endpoint], census: &Census, deadline: Du
 /// [`crate::cni_directories`], on a thread of its own. Empty if there is no thread to be had.
 pub fn cni_directories(host: &Host, endpoints: &[Endpoint], deadline: Duration) -> Vec<CniDirectories> {
     run(|runtime| runtime.block_on(crate::cni_directories(host, endpoints, deadline))).unwrap_or_default()
+}
+
+/// [`crate::greet`], on a thread of its own.
+///
+/// # Errors
+/// As there, and if there is no thread to be had.
+pub fn greet(host: &Host, endpoint: &Endpoint, deadline: Duration) -> Result<Greeting, Mute> {
+    run(|runtime| runtime.block_on(crate::greet(host, endpoint, deadline)))
+        .unwrap_or_else(|error| Err(Mute::Silent(format!("no thread could be started: {error}"))))
 }
 
 /// [`crate::delete_task`], on a thread of its own.

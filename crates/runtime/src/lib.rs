@@ -21,7 +21,9 @@
 //! - [`Index`] answers questions about ids and network namespaces from it, as evidence;
 //! - [`leftovers`] finds the shims and bundles themselves, each with what makes it this one and no other;
 //! - [`metadata_files`] says when containerd's database was made: nothing older than it can be in it;
-//! - [`cni_directories`] asks where a runtime has its CNI plugins and configurations.
+//! - [`cni_directories`] asks where a runtime has its CNI plugins and configurations;
+//! - [`greet`] asks one runtime whether it is there at all;
+//! - [`daemons`] says where the daemons of a node live: their roots, state and configurations.
 //!
 //! Only calls without side effects are made. In particular PodSandboxStatus is not: in containerd it can remove the
 //! path of a network namespace.
@@ -85,8 +87,10 @@ mod cgroups;
 mod cni;
 mod containerd;
 mod cri;
+pub mod daemons;
 mod empty;
 mod endpoint;
+mod greeting;
 mod index;
 mod knowledge;
 mod leftovers;
@@ -103,6 +107,7 @@ mod tasks;
 pub use bundles::BundleDir;
 pub use cni::{CniDirectories, cni_directories};
 pub use endpoint::{Discovery, Endpoint, WELL_KNOWN, discover};
+pub use greeting::{Greeting, Mute, greet};
 pub use index::Index;
 pub use knowledge::{Answer, Knowledge, Known, NetnsRef, Pod, Record, RecordKind};
 pub use leftovers::{Leftovers, leftovers};
