@@ -144,6 +144,7 @@ pub fn look(host: &Host, options: &LookOptions) -> Result<Look, Error> {
     let health = health::judge(&health::Signs {
         greeting: &greeting,
         service: &containerd,
+        by_systemd: options.containerd.manager == Manager::Systemd,
         age: age(&census, &settings),
         journal: &journal,
         databases: &disk.databases,

@@ -75,9 +75,10 @@ impl From<String> for Mute {
 
 impl From<(&'static str, Status)> for Mute {
     fn from((call, status): (&'static str, Status)) -> Self {
-        match status.code() {
-            Code::Unimplemented => Self::NoCri,
-            _ => Self::Silent(failed(call, &status)),
+        if status.code() == Code::Unimplemented {
+            Self::NoCri
+        } else {
+            Self::Silent(failed(call, &status))
         }
     }
 }

@@ -8,7 +8,7 @@ use nodemend_lab::hostile::remover::{self, Remove};
 use nodemend_lab::inside::application;
 use nodemend_lab::inside::detach::{self, Detach};
 use nodemend_lab::inside::hold::{self, Hold};
-use nodemend_lab::inside::{init, janitor};
+use nodemend_lab::inside::{init, janitor, look};
 use nodemend_lab::{LabError, Result, kubelet, pods, standin};
 
 /// Parts of a node.
@@ -70,6 +70,12 @@ pub(crate) enum Inside {
     /// Make many pod directories.
     #[command(hide = true)]
     PodCrowd { pods: u32, mounts_each: u32 },
+    /// Look at containerd by the library.
+    #[command(hide = true)]
+    Look {
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Remove a tree by the library.
     #[command(hide = true)]
     Remove(Remove),
@@ -101,6 +107,7 @@ pub(crate) fn run(part: Inside) -> Result<ExitCode> {
         Inside::Housekeeping { era, every } => kubelet::keep_house(&era, every)?,
         Inside::Hang { at } => pods::hang_fuse(&at)?,
         Inside::Apart { argv } => pods::apart(&argv)?,
+        Inside::Look { config } => look::run(config)?,
         Inside::PodCrowd { pods, mounts_each } => pods::make_crowd(pods, mounts_each)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -7,3 +7,4 @@ pub mod hold;
 pub mod hook;
 pub mod init;
 pub mod janitor;
+pub mod look;

@@ -354,7 +354,7 @@ pub(super) mod tests {
         let page = usize::try_from(number).unwrap();
         put_head(bytes, page, IS_META);
         let mut meta = Vec::new();
-        for word in [MAGIC, VERSION, PAGE as u32, 0] {
+        for word in [MAGIC, VERSION, u32::try_from(PAGE).unwrap(), 0] {
             meta.extend(word.to_ne_bytes());
         }
         for word in [3, 0, freelist, 4, transaction] {

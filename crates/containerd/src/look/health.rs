@@ -52,6 +52,8 @@ pub(super) struct Signs<'a> {
     /// What its CRI said.
     pub(super) greeting: &'a Result<Greeting, Mute>,
     pub(super) service: &'a ServiceState,
+    /// True if systemd manages it: then it restarts it, too.
+    pub(super) by_systemd: bool,
     /// The age of its process in seconds; None if none runs, or nobody can tell.
     pub(super) age: Option<u64>,
     pub(super) journal: &'a Result<Journal, String>,
@@ -69,8 +71,11 @@ pub(super) fn judge(signs: &Signs<'_>) -> Health {
         Err(Mute::Unreachable(reason)) if looping.is_empty() => {
             unknown(format!("its CRI cannot be asked: {reason}"))
         }
+        // Without a CRI once, without it for ever: services are registered before the socket is served.
+        Err(mute @ Mute::NoCri) => broken(vec![silence(signs, mute)], signs),
         Err(mute) => {
-            if looping.is_empty() && is_young(signs) {
+            let sound = faulty(signs.databases).next().is_none();
+            if looping.is_empty() && sound && is_young(signs) {
                 return unknown(format!(
                     "it was started {} ago and does not answer yet: {mute}; look again in a minute",
                     Spoken(signs.age.unwrap_or_default())
@@ -108,7 +113,7 @@ fn answering(signs: &Signs<'_>, greeting: &Greeting) -> Health {
             "it answers, but was started only {} ago; look again in a minute",
             Spoken(age.as_secs())
         )),
-        Ok(age) if age.as_secs() < WINDOW.as_secs() => why.extend(lately(signs.journal)),
+        Ok(age) if age.as_secs() < WINDOW.as_secs() => why.extend(lately(signs)),
         Ok(_) => {}
         Err(reason) => why.push(format!("it answers, but its age is not known: {reason}")),
     }
@@ -125,9 +130,12 @@ fn answering(signs: &Signs<'_>, greeting: &Greeting) -> Health {
     }
 }
 
-/// Why a process that is some minutes old may be one of many.
-fn lately(journal: &Result<Journal, String>) -> Option<String> {
-    match journal {
+/// Why a process that is some minutes old may be one of many. Without systemd there is nobody to ask.
+fn lately(signs: &Signs<'_>) -> Option<String> {
+    if !signs.by_systemd || signs.service.restarts == Some(0) {
+        return None;
+    }
+    match signs.journal {
         Ok(journal) if journal.restarts == 0 => None,
         Ok(journal) => Some(format!(
             "it answers, but systemd restarted it {} in the last {}",
@@ -202,6 +210,7 @@ pub(super) fn death(death: &Death) -> String {
         Cause::Database => "it panicked in its database (bbolt)",
         Cause::Panic => "it panicked",
         Cause::Fatal => "it gave up",
+        Cause::Plugin => "it came up without a plugin that it needs",
         Cause::Timeout => "systemd ended it",
         Cause::Memory => "it was killed for want of memory",
     };
@@ -295,6 +304,7 @@ mod tests {
         judge(&Signs {
             greeting: &greeting,
             service: &service,
+            by_systemd: true,
             age,
             journal: &journal,
             databases,
@@ -325,6 +335,16 @@ mod tests {
         };
         assert_eq!(health, wanted);
         assert_eq!(why(judged(greeting(90), active(0), Some(90), calm(), &[])).0, 'h');
+        let unmanaged = judge(&Signs {
+            greeting: &greeting(90),
+            service: &ServiceState::default(),
+            by_systemd: false,
+            age: Some(90),
+            journal: &Err("it is not started by systemd".into()),
+            databases: &[],
+            cri_disabled: false,
+        });
+        assert_eq!(why(unmanaged).0, 'h');
     }
 
     #[test]
@@ -336,13 +356,12 @@ mod tests {
             lately.0 == 'u' && lately.1.contains("restarted it once"),
             "{lately:?}"
         );
-        let dark = why(judged(
-            greeting(90),
-            active(0),
-            Some(90),
-            Err("no journal".into()),
-            &[],
-        ));
+        // systemd 219 does not count.
+        let old = ServiceState {
+            restarts: None,
+            ..active(0)
+        };
+        let dark = why(judged(greeting(90), old, Some(90), Err("no journal".into()), &[]));
         assert!(dark.0 == 'u' && dark.1.contains("no journal"), "{dark:?}");
         let disk = why(judged(
             greeting(7200),
@@ -410,6 +429,10 @@ mod tests {
         assert!(hung.1.contains("which is 2 h old, does not answer"), "{hung:?}");
         let starting = why(judged(nobody(), active(0), Some(10), calm(), &[]));
         assert_eq!(starting.0, 'u');
+        let hopeless = why(judged(nobody(), active(0), Some(10), calm(), &[corrupt()]));
+        assert_eq!(hopeless.0, 'b');
+        let headless = why(judged(Err(Mute::NoCri), active(0), Some(10), calm(), &[]));
+        assert_eq!(headless.0, 'b');
     }
 
     #[test]
@@ -418,6 +441,7 @@ mod tests {
             judge(&Signs {
                 greeting: &Err(Mute::NoCri),
                 service: &active(0),
+                by_systemd: true,
                 age: Some(7200),
                 journal: &calm(),
                 databases: &[],

@@ -46,6 +46,9 @@ pub(super) enum Cause {
     Panic,
     /// containerd gave up with `level=fatal`.
     Fatal,
+    /// It came up without a plugin that Kubernetes needs. containerd does so, and only warns, if `meta.db` is no database
+    /// (seen with 1.6.20).
+    Plugin,
     /// systemd ended it, as it took too long to start or to stop.
     Timeout,
     /// The kernel or systemd-oomd killed it.
@@ -55,7 +58,7 @@ pub(super) enum Cause {
 /// Asks journalctl. Needs no journal that outlives a boot.
 ///
 /// # Errors
-/// Why nothing can be said, in words.
+/// Why nothing can be said, in words. A journal without a line of the unit is one.
 pub(super) fn read(unit: &str, deadline: Duration) -> Result<Journal, String> {
     let unit = format!("--unit={unit}");
     let since = format!("--since=-{}s", WINDOW.as_secs());
@@ -68,6 +71,10 @@ pub(super) fn read(unit: &str, deadline: Duration) -> Result<Journal, String> {
     ];
     let of_systemd = lines([&common[..], &["--lines=1000", "_PID=1"]].concat(), deadline)?;
     let of_unit = lines([&common[..], &["--lines", LINES]].concat(), deadline)?;
+    if of_systemd.is_empty() && of_unit.is_empty() {
+        // That is no proof of calm: systemd itself says something whenever it starts a unit.
+        return Err("it has no line of the unit in that time".to_owned());
+    }
     Ok(Journal {
         restarts: of_systemd.iter().filter(|line| is_restart(&line.message)).count(),
         deaths: deaths(&of_unit),
@@ -141,7 +148,7 @@ fn deaths(lines: &[Line]) -> Vec<Death> {
         if again && matches!(cause, Cause::Panic | Cause::Database) {
             continue;
         }
-        dying = (cause != Cause::Timeout).then_some(line.pid.as_str());
+        dying = matches!(cause, Cause::Panic | Cause::Database).then_some(line.pid.as_str());
         match deaths
             .iter_mut()
             .find(|death| death.cause == cause && alike(&death.line, &text))
@@ -174,6 +181,9 @@ fn cause(line: &Line, behind: &[Line]) -> Option<Cause> {
     if text.contains("level=fatal") || text.contains("\"level\":\"fatal\"") {
         return Some(Cause::Fatal);
     }
+    if text.contains("failed to load plugin") && NEEDED.iter().any(|plugin| text.contains(plugin)) {
+        return Some(Cause::Plugin);
+    }
     if text.contains("start operation timed out") || text.contains("stop-sigterm' timed out") {
         return Some(Cause::Timeout);
     }
@@ -182,6 +192,15 @@ fn cause(line: &Line, behind: &[Line]) -> Option<Cause> {
         && (text.contains("Failed with result 'oom-kill'") || text.contains("killed by the OOM killer")))
     .then_some(Cause::Memory)
 }
+
+/// Plugins without which there is no pod: the metadata, and the CRI in its forms. Up to 1.7 their name is in the message,
+/// and from 2.0 on beside it (`id=…`).
+const NEEDED: [&str; 4] = [
+    "io.containerd.metadata.v1.bolt",
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.cri.v1.images",
+    "io.containerd.cri.v1.runtime",
+];
 
 /// What bbolt panics with: containerd#3347, #4838, #9929, moby#37238, bbolt#135, #705, #883.
 const DATABASE: [&str; 8] = [
@@ -302,6 +321,17 @@ mod tests {
         let wanted =
             "level=fatal msg=\"Failed to run CRI service\" error=\"failed to recover state: not found\"";
         assert_eq!(found, [(Cause::Fatal, 2, wanted.to_owned())]);
+    }
+
+    #[test]
+    fn a_containerd_that_came_up_without_its_database_says_so_in_a_warning() {
+        let found = told(
+            "7 time=\"2026-11-21T13:48:17.817166014Z\" level=warning msg=\"failed to load plugin io.containerd.metadata.v1.bolt\" error=\"invalid database\"\n\
+             7 time=\"2026-11-21T13:48:17.817210000Z\" level=warning msg=\"failed to load plugin io.containerd.snapshotter.v1.zfs\" error=\"skip\"\n\
+             8 time=\"2026-11-21T13:48:19.100000000Z\" level=warning msg=\"failed to load plugin\" error=\"invalid database\" id=io.containerd.metadata.v1.bolt type=io.containerd.metadata.v1",
+        );
+        let causes: Vec<_> = found.iter().map(|(cause, times, _)| (*cause, *times)).collect();
+        assert_eq!(causes, [(Cause::Plugin, 1), (Cause::Plugin, 1)]);
     }
 
     #[test]
