@@ -115,18 +115,13 @@ fn from_a_crash_loop_to_a_new_pod() {
     assert_eq!(node.list_sandboxes().unwrap(), [(new.id, true)]);
 }
 
+/// Without systemd nobody tells whether it was restarted a moment ago: that is not known to be healthy, and not broken.
 #[test]
-fn a_healthy_containerd_is_left_alone_unless_the_operator_insists() {
+fn a_containerd_that_answers_is_left_alone_unless_the_operator_insists() {
     let node = node();
     let pods = node.run_sandboxes(1).unwrap();
-    // A containerd of a few seconds may be in a crash loop.
-    let early = json(&mend(&node, "--apply --yes --reap-pods"), 4);
-    assert_eq!(early["refusals"][0]["reason"], "healthUnknown", "{early:#}");
-    std::thread::sleep(std::time::Duration::from_secs(62));
-    let calm = json(&mend(&node, "--apply --yes --reap-pods"), 0);
-    assert_eq!(calm["needed"], "no");
-    assert_eq!(calm["items"].as_array().unwrap().len(), 0, "{calm:#}");
-    assert_eq!(calm["refusals"].as_array().unwrap().len(), 0, "{calm:#}");
+    let refused = json(&mend(&node, "--apply --yes --reap-pods"), 4);
+    assert_eq!(refused["refusals"][0]["reason"], "healthUnknown", "{refused:#}");
     assert!(lives(&node, &pods[0]) && asides(&node).is_empty());
     assert!(node.read(STATE).is_err());
 }
@@ -157,7 +152,7 @@ fn kept_pods_run_on_hold_the_old_root_and_come_back_with_a_roll_back() {
     assert_eq!(asides(&node).len(), 1, "the new root is kept");
 }
 
-/// Kills a run when it writes its file for the `nth` time; whether it did so often.
+/// Kills a run when it is about to write its file for the `nth` time; whether it did so often.
 fn killed_at(node: &Node, nth: u32) -> bool {
     let start = start();
     let inject = format!("inject=rename:signal=KILL:when={nth}");
@@ -178,8 +173,11 @@ fn killed_after_any_step_a_run_is_gone_on_with_to_the_same_end() {
     let node = node();
     let mut killed = 0;
     for nth in 1..=20 {
-        let pod = node.run_sandbox(&format!("old-{nth}")).unwrap();
-        grown_old();
+        // A pod needs time to grow old, so only some have one to end.
+        let pod = (nth % 5 == 1).then(|| node.run_sandbox(&format!("old-{nth}")).unwrap());
+        if pod.is_some() {
+            grown_old();
+        }
         if !killed_at(&node, nth) {
             break;
         }
@@ -192,7 +190,7 @@ fn killed_after_any_step_a_run_is_gone_on_with_to_the_same_end() {
         };
         let done = json(&ran, 0);
         assert_eq!(done["run"]["course"], "mended", "killed at write {nth}: {done:#}");
-        assert!(!lives(&node, &pod), "killed at write {nth}");
+        assert!(!pod.is_some_and(|pod| lives(&node, &pod)), "killed at write {nth}");
         soon("the end of the old root", || asides(&node).is_empty()).unwrap();
         assert_eq!(node.list_sandboxes().unwrap(), [], "killed at write {nth}");
         import_pause(&node);

@@ -257,10 +257,10 @@ fn running(look: &Look, pods: Option<PodChoice>) -> (Vec<String>, Option<(u64, u
             Some((0, 0)),
         ),
         Some(PodChoice::Reap) => (
-            vec![
-                format!("{count} are ended (network released, SIGTERM, SIGKILL, unmounted) as soon as the new containerd says that it"),
-                "has no record of them, and before kubelet starts".to_owned(),
-            ],
+            vec![format!(
+                "{count} are ended (network released, SIGTERM, SIGKILL, unmounted) as soon as the new containerd says that it \
+                 has no record of them, and before kubelet starts"
+            )],
             Some((3, 15 + count / 10)),
         ),
     }
