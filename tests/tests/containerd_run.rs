@@ -29,13 +29,24 @@ fn node() -> Node {
 fn start() -> String {
     let lab = tools::workspace_binary("nodemend-lab").unwrap();
     let log = "/run/lab/runtime.log";
-    format!("{} detach --log {log} -- containerd > /run/lab/runtime.pid", lab.display())
+    format!(
+        "{} detach --log {log} -- containerd > /run/lab/runtime.pid",
+        lab.display()
+    )
 }
 
 /// Runs the tool in the node.
 fn mend(node: &Node, flags: &str) -> Ran {
     let start = start();
-    let mut argv = vec!["mend-containerd", "--output", "json", "--stop-command", STOP, "--start-command", &start];
+    let mut argv = vec![
+        "mend-containerd",
+        "--output",
+        "json",
+        "--stop-command",
+        STOP,
+        "--start-command",
+        &start,
+    ];
     argv.extend(flags.split_whitespace());
     node.ran(&argv).unwrap()
 }
@@ -46,7 +57,12 @@ fn json(ran: &Ran, code: i32) -> Value {
 }
 
 fn status(node: &Node) -> Value {
-    json(&node.ran(&["mend-containerd", "status", "--output", "json"]).unwrap(), 0)
+    json(
+        &node
+            .ran(&["mend-containerd", "status", "--output", "json"])
+            .unwrap(),
+        0,
+    )
 }
 
 /// What was set aside beside the root, by the tool.
@@ -73,7 +89,8 @@ fn grown_old() {
 
 /// The image that the new root lacks.
 fn import_pause(node: &Node) {
-    node.shell("ctr --namespace k8s.io images import /run/lab/pause.tar").unwrap();
+    node.shell("ctr --namespace k8s.io images import /run/lab/pause.tar")
+        .unwrap();
 }
 
 fn lives(node: &Node, pod: &Sandbox) -> bool {
@@ -102,7 +119,10 @@ fn from_a_crash_loop_to_a_new_pod() {
     let done = json(&ran, 0);
     assert_eq!(done["run"]["course"], "mended", "{done:#}");
     assert_eq!(done["summary"]["done"], 8);
-    assert!(!old.iter().any(|pod| lives(&node, pod)), "the pods of before have ended");
+    assert!(
+        !old.iter().any(|pod| lives(&node, pod)),
+        "the pods of before have ended"
+    );
     assert_eq!(node.reserved("cbr0"), Vec::<std::net::IpAddr>::new());
 
     import_pause(&node);
@@ -136,7 +156,10 @@ fn kept_pods_run_on_hold_the_old_root_and_come_back_with_a_roll_back() {
     assert_eq!(done["run"]["course"], "mended", "{done:#}");
     assert!(pods.iter().all(|pod| lives(&node, pod)), "they run on");
     assert_eq!(node.list_sandboxes().unwrap(), [], "and nobody knows them");
-    assert_eq!(done["removal"]["state"], "refused", "they live from the old root: {done:#}");
+    assert_eq!(
+        done["removal"]["state"], "refused",
+        "they live from the old root: {done:#}"
+    );
     assert_eq!(asides(&node).len(), 1);
 
     let back = json(&mend(&node, "--roll-back --apply --yes"), 0);
@@ -156,11 +179,25 @@ fn kept_pods_run_on_hold_the_old_root_and_come_back_with_a_roll_back() {
 fn killed_at(node: &Node, nth: u32) -> bool {
     let start = start();
     let inject = format!("inject=rename:signal=KILL:when={nth}");
-    let mut argv = vec!["strace", "--quiet=all", "--output=/dev/null", "-e", &inject, "mend-containerd"];
+    let mut argv = vec![
+        "strace",
+        "--quiet=all",
+        "--output=/dev/null",
+        "-e",
+        &inject,
+        "mend-containerd",
+    ];
     let program = tools::workspace_binary("mend-containerd").unwrap();
     let program = program.to_string_lossy();
     argv[5] = &program;
-    argv.extend(["--stop-command", STOP, "--start-command", &start, "--output", "json"]);
+    argv.extend([
+        "--stop-command",
+        STOP,
+        "--start-command",
+        &start,
+        "--output",
+        "json",
+    ]);
     argv.extend(["--even-if-healthy", "--reap-pods", "--apply", "--yes"]);
     let ran = node.ran(&argv).unwrap();
     assert!(ran.code == 137 || ran.code == 0, "{ran}");
@@ -190,13 +227,19 @@ fn killed_after_any_step_a_run_is_gone_on_with_to_the_same_end() {
         };
         let done = json(&ran, 0);
         assert_eq!(done["run"]["course"], "mended", "killed at write {nth}: {done:#}");
-        assert!(!pod.is_some_and(|pod| lives(&node, &pod)), "killed at write {nth}");
+        assert!(
+            !pod.is_some_and(|pod| lives(&node, &pod)),
+            "killed at write {nth}"
+        );
         soon("the end of the old root", || asides(&node).is_empty()).unwrap();
         assert_eq!(node.list_sandboxes().unwrap(), [], "killed at write {nth}");
         import_pause(&node);
     }
     println!("{killed} runs were killed");
-    assert!(killed >= 14, "a run writes its file before and after each of seven steps: {killed}");
+    assert!(
+        killed >= 14,
+        "a run writes its file before and after each of seven steps: {killed}"
+    );
     let new = node.run_sandbox("new").unwrap();
     assert!(node.pings(new.ips[0]));
 }
@@ -227,17 +270,38 @@ fn a_start_that_fails_leaves_a_run_that_is_rolled_back_byte_for_byte() {
     let node = node();
     break_database(&node);
     let before = content(&node.path(ROOT));
-    let argv = ["mend-containerd", "--output", "json", "--ready-timeout", "1s", "--apply", "--yes"];
+    let argv = [
+        "mend-containerd",
+        "--output",
+        "json",
+        "--ready-timeout",
+        "1s",
+        "--apply",
+        "--yes",
+    ];
     let mut argv = argv.to_vec();
     argv.extend(["--stop-command", STOP, "--start-command", "true"]);
     let failed = json(&node.ran(&argv).unwrap(), 4);
-    assert!(failed["error"].as_str().unwrap().starts_with("step 6"), "{failed:#}");
+    assert!(
+        failed["error"].as_str().unwrap().starts_with("step 6"),
+        "{failed:#}"
+    );
     assert_eq!(failed["rollBack"]["possible"], true);
     assert_eq!(content(&node.path(asides(&node).first().unwrap())), before);
     let other = json(&mend(&node, "--apply --yes"), 4);
-    assert!(other["error"].as_str().unwrap().contains("has not ended"), "{other:#}");
+    assert!(
+        other["error"].as_str().unwrap().contains("has not ended"),
+        "{other:#}"
+    );
 
-    let mut argv = vec!["mend-containerd", "--output", "json", "--roll-back", "--apply", "--yes"];
+    let mut argv = vec![
+        "mend-containerd",
+        "--output",
+        "json",
+        "--roll-back",
+        "--apply",
+        "--yes",
+    ];
     argv.extend(["--stop-command", "true", "--start-command", "true"]);
     let back = json(&node.ran(&argv).unwrap(), 0);
     assert_eq!(back["run"]["course"], "rolledBack", "{back:#}");

@@ -50,10 +50,7 @@ fn the_schemas_in_docs_are_those_of_the_code() {
         "mend-pods",
         schema_for!(Document<nodemend_pods::PodDir, nodemend_pods::Details>),
     );
-    let containerd = (
-        "mend-containerd",
-        schema_for!(mend_containerd::ContainerdReport),
-    );
+    let containerd = ("mend-containerd", schema_for!(mend_containerd::ContainerdReport));
     for (tool, schema) in judging.into_iter().chain([removal, pods, containerd]) {
         let path = root().join(format!("docs/schema/{tool}.json"));
         let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";

@@ -131,7 +131,16 @@ mod tests {
         let bundle = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/a";
         assert!(is_of(&sandbox(own, Some(bundle)), &settings));
         assert!(is_of(&sandbox(None, None), &settings));
-        assert!(!is_of(&sandbox(Some("/run/docker/containerd/containerd.sock"), None), &settings));
-        assert!(!is_of(&sandbox(own, Some("/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/a")), &settings));
+        assert!(!is_of(
+            &sandbox(Some("/run/docker/containerd/containerd.sock"), None),
+            &settings
+        ));
+        assert!(!is_of(
+            &sandbox(
+                own,
+                Some("/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/a")
+            ),
+            &settings
+        ));
     }
 }
