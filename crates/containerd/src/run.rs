@@ -325,3 +325,6 @@ impl<'w, 'a> Work<'w, 'a> {
         Ok(said)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,10 +17,10 @@ use crate::identity::RootId;
 use crate::state::{Run, tests::run};
 
 /// What can be told of an entry: mode, owner, inode, time of change of the content, the content.
-type Features = (u32, u32, u64, (i64, i64), Vec<u8>);
+pub(crate) type Features = (u32, u32, u64, (i64, i64), Vec<u8>);
 
 /// Everything in a tree.
-fn portrait(dir: &Path) -> BTreeMap<PathBuf, Features> {
+pub(crate) fn portrait(dir: &Path) -> BTreeMap<PathBuf, Features> {
     let mut seen = BTreeMap::new();
     let mut todo = vec![dir.to_owned()];
     while let Some(path) = todo.pop() {
@@ -46,7 +46,7 @@ fn portrait(dir: &Path) -> BTreeMap<PathBuf, Features> {
 }
 
 /// A small root of containerd.
-fn fill(root: &Path) {
+pub(crate) fn fill(root: &Path) {
     for dir in [
         "io.containerd.metadata.v1.bolt",
         "io.containerd.content.v1.content/blobs/sha256",
@@ -196,7 +196,7 @@ fn another_directory_in_place_of_the_root_is_not_set_aside() {
 }
 
 /// Runs with a file system of its own at a path, in a mount namespace of its own.
-fn with_own_mount(test: impl FnOnce(&Path) + Send) {
+pub(crate) fn with_own_mount(test: impl FnOnce(&Path) + Send) {
     use nix::mount::{MsFlags, mount};
     assert!(
         nix::unistd::geteuid().is_root(),

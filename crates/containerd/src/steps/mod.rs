@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) mod aside;
 #[cfg(test)]
-mod aside_tests;
+pub(crate) mod aside_tests;
 pub(crate) mod holders;
 pub(crate) mod leftovers;
 pub(crate) mod likeness;
