@@ -175,14 +175,15 @@ fn kept_pods_run_on_hold_the_old_root_and_come_back_with_a_roll_back() {
     assert_eq!(asides(&node).len(), 1, "the new root is kept");
 }
 
-/// Kills a run when it is about to write its file for the `nth` time; whether it did so often.
+/// Kills a run when it is about to put a file in place for the `nth` time: its own, 15 times, or the first sightings.
+/// Whether it did so often.
 fn killed_at(node: &Node, nth: u32) -> bool {
     let start = start();
     let inject = format!("inject=rename:signal=KILL:when={nth}");
     let program = tools::workspace_binary("mend-containerd").unwrap();
     let program = program.to_string_lossy();
     let mut argv = vec!["strace", "--quiet=all", "--output=/dev/null"];
-    argv.extend(["--trace-path", STATE, "-e", &inject, &program]);
+    argv.extend(["-e", &inject, &program]);
     argv.extend(["--stop-command", STOP, "--start-command", &start]);
     argv.extend([
         "--output",
