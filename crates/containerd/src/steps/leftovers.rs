@@ -225,7 +225,9 @@ fn ipam(
 /// What a plan leaves alone of ours because it is not proven either way, with the reason.
 pub(crate) fn undecided<T: Subject>(plan: &Plan<T>, is_ours: impl Fn(&T) -> bool) -> Vec<String> {
     let kept = plan.verdicts().iter().filter_map(|verdict| match verdict {
-        Verdict::Undecided(kept) if is_ours(&kept.subject) => Some(format!("{}: {}", kept.subject.title(), kept.reason)),
+        Verdict::Undecided(kept) if is_ours(&kept.subject) => {
+            Some(format!("{}: {}", kept.subject.title(), kept.reason))
+        }
         Verdict::Undecided(_) | Verdict::Live(_) | Verdict::Foreign(_) | Verdict::Orphan(_) => None,
     });
     kept.collect()
