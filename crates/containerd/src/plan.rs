@@ -84,6 +84,8 @@ pub enum Reason {
     HealthUnknown,
     /// There is no root.
     NoRoot,
+    /// kubelet does not use this containerd.
+    NoCri,
     /// What may not go with the root lies in it.
     InRoot,
     /// Pods run, and nobody said what becomes of them.
@@ -157,6 +159,11 @@ fn places(look: &Look, order: &Order) -> Vec<Refusal> {
             help: "see the findings, and journalctl --unit containerd".to_owned(),
         }];
     };
+    let no_cri = look.settings.cri_disabled.then(|| Refusal {
+        reason: Reason::NoCri,
+        detail: "its configuration turns the CRI off, so kubelet does not use this containerd".to_owned(),
+        help: "name the configuration of the right one with --config, and its unit with --unit".to_owned(),
+    });
     let inside = |path: &Path| path.starts_with(&root.path) || path.starts_with(&look.settings.root);
     let places = [
         ("containerd's state directory", look.settings.state.as_path()),
@@ -164,16 +171,15 @@ fn places(look: &Look, order: &Order) -> Vec<Refusal> {
         ("the state directory of this tool", &order.state_dir),
     ];
     let places = places.into_iter().filter(|(_, path)| inside(path));
-    places
-        .map(|(what, path)| Refusal {
-            reason: Reason::InRoot,
-            detail: format!(
-                "{what} ({}) lies in the root, and would go with it",
-                path.display()
-            ),
-            help: "move it out of the root first".to_owned(),
-        })
-        .collect()
+    let places = places.map(|(what, path)| Refusal {
+        reason: Reason::InRoot,
+        detail: format!(
+            "{what} ({}) lies in the root, and would go with it",
+            path.display()
+        ),
+        help: "move it out of the root first".to_owned(),
+    });
+    no_cri.into_iter().chain(places).collect()
 }
 
 fn pod_refusals(look: &Look, pods: Option<PodChoice>) -> Option<Refusal> {
@@ -272,12 +278,10 @@ fn running(look: &Look, pods: Option<PodChoice>) -> (Vec<String>, Option<(u64, u
             Some((0, 0)),
         ),
         Some(PodChoice::Reap) => (
-            vec![
-                format!(
-                    "{count} are ended (network released, SIGTERM, SIGKILL, unmounted) as soon as the new containerd says that it"
-                ),
-                "has no record of them, and before kubelet starts".to_owned(),
-            ],
+            vec![format!(
+                "{count} are ended (network released, SIGTERM, SIGKILL, unmounted) as soon as the new containerd says that it \
+                 has no record of them, and before kubelet starts"
+            )],
             Some((3, 15 + count / 10)),
         ),
     }

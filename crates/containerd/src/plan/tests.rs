@@ -187,6 +187,9 @@ fn what_must_not_go_with_the_root_is_refused() {
         ..order()
     };
     assert_eq!(reasons(&broken(), &inside), [Reason::InRoot]);
+    let mut dockers = broken();
+    dockers.settings.cri_disabled = true;
+    assert_eq!(reasons(&dockers, &order()), [Reason::NoCri]);
     let none = Look {
         root: None,
         ..broken()

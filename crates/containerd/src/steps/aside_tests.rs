@@ -16,8 +16,11 @@ use crate::error::Error;
 use crate::identity::RootId;
 use crate::state::{Run, tests::run};
 
-/// Everything of a tree that a reader could tell: owner, mode, size, time of change of the content, the content.
-fn portrait(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, i64, i64, Vec<u8>)> {
+/// What can be told of an entry: mode, owner, inode, time of change of the content, the content.
+pub(crate) type Features = (u32, u32, u64, (i64, i64), Vec<u8>);
+
+/// Everything in a tree.
+pub(crate) fn portrait(dir: &Path) -> BTreeMap<PathBuf, Features> {
     let mut seen = BTreeMap::new();
     let mut todo = vec![dir.to_owned()];
     while let Some(path) = todo.pop() {
@@ -37,16 +40,13 @@ fn portrait(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, i64, i64, Vec<u8>)>
         } else {
             (stat.mtime(), stat.mtime_nsec())
         };
-        seen.insert(
-            name,
-            (stat.mode(), stat.uid(), stat.ino(), time.0, time.1, content),
-        );
+        seen.insert(name, (stat.mode(), stat.uid(), stat.ino(), time, content));
     }
     seen
 }
 
 /// A small root of containerd.
-fn fill(root: &Path) {
+pub(crate) fn fill(root: &Path) {
     for dir in [
         "io.containerd.metadata.v1.bolt",
         "io.containerd.content.v1.content/blobs/sha256",
@@ -196,7 +196,7 @@ fn another_directory_in_place_of_the_root_is_not_set_aside() {
 }
 
 /// Runs with a file system of its own at a path, in a mount namespace of its own.
-fn with_own_mount(test: impl FnOnce(&Path) + Send) {
+pub(crate) fn with_own_mount(test: impl FnOnce(&Path) + Send) {
     use nix::mount::{MsFlags, mount};
     assert!(
         nix::unistd::geteuid().is_root(),

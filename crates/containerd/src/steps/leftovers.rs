@@ -17,6 +17,9 @@ use crate::state::{PodChoice, Run};
 /// How long all plugins of one attachment may take together.
 const DEL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The least age of a leftover if nobody knows when containerd stopped: the default of the tools.
+const GRACE: Duration = Duration::from_secs(600);
+
 /// How many failures are told one by one.
 const TOLD: usize = 5;
 
@@ -83,10 +86,10 @@ pub(crate) fn all(
     Ok(said)
 }
 
-/// How long ago containerd stopped. After a boot nothing of before is left.
+/// How long ago containerd stopped. After a boot nothing of before is left, and what there is may be on its way up.
 fn since_stop(run: &Run, now: &Moment) -> Duration {
     let stopped = run.stopped.as_ref();
-    stopped.and_then(|stopped| now.since(stopped)).unwrap_or_default()
+    stopped.and_then(|stopped| now.since(stopped)).unwrap_or(GRACE)
 }
 
 /// Where this node has its CNI configurations and plugins.
@@ -141,7 +144,7 @@ fn veth(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let (summary, undecided) = (plan.summary(), undecided(&plan));
+    let (summary, undecided) = (plan.summary(), undecided(&plan, |_| true));
     let mut outcomes = Vec::new();
     if summary.orphans > 0 {
         let again = look()?;
@@ -186,7 +189,7 @@ fn ipam(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let (summary, undecided) = (plan.summary(), undecided(&plan));
+    let (summary, undecided) = (plan.summary(), undecided(&plan, |_| true));
     let mut outcomes = Vec::new();
     if summary.orphans > 0 {
         let names: Vec<_> = plan
@@ -219,11 +222,13 @@ fn ipam(
     })
 }
 
-/// What a plan leaves alone because it is not proven either way, with the reason.
-pub(crate) fn undecided<T: Subject>(plan: &Plan<T>) -> Vec<String> {
+/// What a plan leaves alone of ours because it is not proven either way, with the reason.
+pub(crate) fn undecided<T: Subject>(plan: &Plan<T>, is_ours: impl Fn(&T) -> bool) -> Vec<String> {
     let kept = plan.verdicts().iter().filter_map(|verdict| match verdict {
-        Verdict::Undecided(kept) => Some(format!("{}: {}", kept.subject.title(), kept.reason)),
-        Verdict::Live(_) | Verdict::Foreign(_) | Verdict::Orphan(_) => None,
+        Verdict::Undecided(kept) if is_ours(&kept.subject) => {
+            Some(format!("{}: {}", kept.subject.title(), kept.reason))
+        }
+        Verdict::Undecided(_) | Verdict::Live(_) | Verdict::Foreign(_) | Verdict::Orphan(_) => None,
     });
     kept.collect()
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) mod aside;
 #[cfg(test)]
-mod aside_tests;
+pub(crate) mod aside_tests;
 pub(crate) mod holders;
 pub(crate) mod leftovers;
 pub(crate) mod likeness;
@@ -61,7 +61,7 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Look => "look",
             Self::Stop => "stop kubelet and containerd",
             Self::Pods => "running pods",

@@ -16,7 +16,7 @@ use super::likeness::open_dir;
 use crate::error::Error;
 use crate::identity::RootId;
 use crate::options::Options;
-use crate::state::Run;
+use crate::state::{Course, Run};
 
 /// systemd runs the machine if this is there (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
@@ -84,7 +84,8 @@ impl RemovalFiles {
 /// If it cannot be told where the old root is.
 pub fn removal(run: &Run, state: &StateDir, same_boot: bool) -> Result<Removal, Error> {
     let Some(aside) = aside(run, same_boot)? else {
-        return Ok(match run.is_done(crate::Step::Remove) {
+        let forward = matches!(run.course, Course::Forward | Course::Mended);
+        return Ok(match forward && run.is_done(crate::Step::Remove) {
             true => Removal::Gone,
             false => Removal::NotBegun,
         });
