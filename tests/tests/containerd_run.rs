@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a failed unwrap in a test's helper is a failed test, and what is printed is seen if it fails"
 )]

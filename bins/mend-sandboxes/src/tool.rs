@@ -61,6 +61,7 @@ impl MendSandboxes {
 impl Repair for MendSandboxes {
     type Subject = Sandbox;
     type Survey = Survey;
+    type First = Survey;
     type Details = Details;
 
     fn names(&self) -> (&'static str, &'static str) {
@@ -81,6 +82,10 @@ impl Repair for MendSandboxes {
         let mut survey = blocking::survey(&self.host, &self.options)?;
         remember(&mut survey, &self.state)?;
         Ok(survey)
+    }
+
+    fn first(&self, survey: Survey) -> Survey {
+        survey
     }
 
     fn plan(&self, first: &Survey, second: &Survey) -> Plan<Sandbox> {

@@ -302,7 +302,7 @@ fn disk(host: &Host, options: &LookOptions, settings: &Settings, mounts: &[Mount
 /// True if the root is all of its file system, and not a directory of it that is mounted there.
 fn is_whole(root: &RootFacts, mounts: &[Mount]) -> bool {
     let mount = mounts.iter().find(|mount| mount.id == root.mount_id);
-    mount.is_some_and(|mount| mount.root == Path::new("/"))
+    mount.is_some_and(|mount| *mount.root == *Path::new("/"))
 }
 
 fn healthz(host: &Host, kubelet: Option<&ServiceState>) -> Healthz {

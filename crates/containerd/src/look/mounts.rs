@@ -45,7 +45,7 @@ pub(super) fn of_root(mounts: &[Mount], root: &RootFacts, configured: &Path) -> 
             let bound = place
                 .as_ref()
                 .filter(|(dev, path)| mount.dev == *dev && mount.root.starts_with(path))
-                .map(|_| mount.root.clone());
+                .map(|_| mount.root.to_path_buf());
             Some(MountOfRoot {
                 uses: layer.or(bound)?,
                 mount: mount.clone(),
@@ -57,7 +57,7 @@ pub(super) fn of_root(mounts: &[Mount], root: &RootFacts, configured: &Path) -> 
 /// The layers of an overlay by the paths that they had when it was mounted, the upper one first. Since Linux 6.8 each lower
 /// one can be an option of its own.
 fn layers(mount: &Mount) -> Vec<PathBuf> {
-    if mount.fstype != "overlay" {
+    if &*mount.fstype != "overlay" {
         return Vec::new();
     }
     let mut upper = Vec::new();

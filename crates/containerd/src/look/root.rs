@@ -67,7 +67,7 @@ pub(super) fn facts(host: &Host, path: &Path, mounts: &[Mount]) -> Result<Option
         id: FileId::from(&stat),
         mount_id,
         is_mount_point: is_mount_point(dir.as_fd(), mount_id).map_err(told("look at its parent"))?,
-        filesystem: mount.map_or_else(|| "unknown".to_owned(), |mount| mount.fstype.clone()),
+        filesystem: mount.map_or_else(|| "unknown".to_owned(), |mount| mount.fstype.to_string()),
         owner: (stat.st_uid, stat.st_gid),
         mode: stat.st_mode & 0o7777,
         selinux: selinux(dir.as_fd()),

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use nodemend_hostfs::FileId;
@@ -203,11 +204,11 @@ fn somebodys_disk_below_the_root_is_refused_and_containerds_mounts_are_not() {
         id: 50,
         parent: 30,
         dev: (8, 17),
-        root: "/".into(),
+        root: Path::new("/").into(),
         mountpoint: format!("{ROOT}/{at}").into(),
-        fstype: "ext4".to_owned(),
-        source: "/dev/sdb1".into(),
-        options: "rw".into(),
+        fstype: "ext4".into(),
+        source: OsStr::new("/dev/sdb1").into(),
+        options: OsStr::new("rw").into(),
     };
     let look = Look {
         mounts_below: vec![

@@ -38,7 +38,7 @@ pub(crate) fn is_containerds(mount: &Mount, root: &Path) -> bool {
     if names.next().is_some_and(|name| name == TEMPORARY) && names.next().is_some() {
         return true;
     }
-    mount.fstype == "overlay" && layers_are_in(mount, root)
+    &*mount.fstype == "overlay" && layers_are_in(mount, root)
 }
 
 /// Whether the upper directory of an overlay lies in the root, or without one all lower ones.
@@ -151,11 +151,11 @@ mod tests {
             id,
             parent,
             dev: (0, 50),
-            root: "/".into(),
+            root: Path::new("/").into(),
             mountpoint: at.into(),
             fstype: fstype.into(),
-            source: "source".into(),
-            options: options.into(),
+            source: std::ffi::OsStr::new("source").into(),
+            options: std::ffi::OsStr::new(options).into(),
         }
     }
 

@@ -56,16 +56,16 @@ pub(super) fn wanted(table: &[Mount], census: &Census, details: &Details, leftov
 }
 
 fn is_cgroup(mount: &Mount) -> bool {
-    matches!(mount.fstype.as_str(), "cgroup" | "cgroup2")
+    matches!(&*mount.fstype, "cgroup" | "cgroup2")
 }
 
 /// True if the mount shows the hierarchy of these controllers; no controllers are cgroup v2.
 fn is_of(mount: &Mount, controllers: &str) -> bool {
     let options: Vec<&[u8]> = mount.options.as_bytes().split(|&byte| byte == b',').collect();
     match controllers {
-        "" => mount.fstype == "cgroup2",
+        "" => &*mount.fstype == "cgroup2",
         _ => {
-            mount.fstype == "cgroup"
+            &*mount.fstype == "cgroup"
                 && controllers
                     .split(',')
                     .all(|one| options.contains(&one.as_bytes()))

@@ -19,7 +19,7 @@ pub(super) fn check<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Result<Vec<S
     let jobs: Vec<(usize, Vec<PathBuf>)> = mounts
         .iter()
         .enumerate()
-        .filter(|(_, mount)| mount.fstype == "overlay")
+        .filter(|(_, mount)| &*mount.fstype == "overlay")
         .map(|(at, mount)| (at, layers(&mount.options)))
         .collect();
     let work =
@@ -44,7 +44,7 @@ fn plain(mount: &Mount) -> SandboxMount {
     SandboxMount {
         mountpoint: mount.mountpoint.clone(),
         id: mount.id,
-        fstype: mount.fstype.clone(),
+        fstype: mount.fstype.to_string(),
         lost_layer: None,
     }
 }
