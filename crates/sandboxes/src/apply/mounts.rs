@@ -143,7 +143,7 @@ mod tests {
         let mount = SandboxMount {
             mountpoint: "/".into(),
             id: root.id,
-            fstype: root.fstype,
+            fstype: root.fstype.to_string(),
             lost_layer: None,
         };
         let error = one(&mount, log.of("8f3a")).unwrap_err();

@@ -201,11 +201,11 @@ mod tests {
             id: 1,
             parent: 0,
             dev: (0, 1),
-            root: root.into(),
+            root: Path::new(root).into(),
             mountpoint: "/sys/fs/cgroup/x".into(),
             fstype: fstype.into(),
-            source: "cgroup".into(),
-            options: options.into(),
+            source: OsStr::new("cgroup").into(),
+            options: OsStr::new(options).into(),
         };
         let cpu = mount("cgroup", "rw,cpuacct,cpu", "/");
         assert!(is_of(&cpu, "cpu,cpuacct") && !is_of(&cpu, "") && !is_of(&cpu, "memory"));

@@ -129,11 +129,11 @@ mod tests {
             id: 1,
             parent: 0,
             dev: (0, 1),
-            root: "/".into(),
+            root: Path::new("/").into(),
             mountpoint: "/run/x".into(),
             fstype: "overlay".into(),
-            source: "overlay".into(),
-            options: format!("rw,lowerdir={lower}").into(),
+            source: OsStr::new("overlay").into(),
+            options: OsStr::new(&format!("rw,lowerdir={lower}")).into(),
         };
         let lost = |lower: &str| check([mount(lower)].iter()).unwrap()[0].lost_layer.clone();
         let there = dir.path().to_str().unwrap();
