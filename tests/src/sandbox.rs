@@ -57,8 +57,17 @@ impl Node {
 
     pub(crate) fn pod_config(&self, name: &str) -> Result<v1::PodSandboxConfig> {
         let uid = random_uuid()?;
-        let parent = format!("/{}/kubepods/burstable/pod{uid}", self.cgroup());
-        Ok(cri::pod_config(name, &uid, &parent))
+        Ok(cri::pod_config(name, &uid, &self.cgroup_of_pod(&uid)))
+    }
+
+    /// A machine has a root of cgroups of its own; a node's are the machine's.
+    pub(crate) fn cgroup_of_pod(&self, uid: &str) -> String {
+        let below = format!("/kubepods/burstable/pod{uid}");
+        if self.has_systemd {
+            below
+        } else {
+            format!("/{}{below}", self.cgroup())
+        }
     }
 
     /// A sandbox that the runtime knows, by id.
