@@ -93,7 +93,7 @@ impl Suite {
             .args(["--variant=minbase", &format!("--include={PACKAGES}"), self.name()])
             .arg(tree)
             .arg(MIRROR))?;
-        for unneeded in ["var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"] {
+        for unneeded in ["var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"] {
             let path = tree.join(unneeded);
             fs::remove_dir_all(&path).at("empty", &path)?;
             fs::create_dir_all(&path).at("make", &path)?;
