@@ -139,7 +139,6 @@ fn nothing_stays_when_the_owner_is_killed() {
             spare = Machine::for_test().unwrap().unwrap();
         }
         soon("cgroups gone", || cgroups::directories(cgroup).is_empty());
-        assert!(!spare.home().unwrap().with_file_name(cgroup).exists());
     }
 }
 

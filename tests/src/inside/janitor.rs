@@ -121,9 +121,6 @@ pub fn run(cgroup: &str, machine: Option<&Path>) -> Result<()> {
         loops::detach(cgroup);
         cgroups::remove(cgroup);
     }
-    if machine.is_some() {
-        nspawn::remove(cgroup);
-    }
     Ok(())
 }
 

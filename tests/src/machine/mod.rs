@@ -24,7 +24,6 @@ mod suite;
 
 use std::io::Write;
 use std::ops::Deref;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -74,6 +73,7 @@ impl Machine {
             ("nsenter", "util-linux"),
             ("setpriv", "util-linux"),
             ("ip", "iproute2"),
+            ("mkfs.ext4", "e2fsprogs"),
         ] {
             tools::need(program, package)?;
         }
@@ -81,7 +81,6 @@ impl Machine {
             return Err(LabError::Missing("a machine with systemd needs root".to_owned()));
         }
         cgroups::sweep();
-        nspawn::sweep();
         let options = Options {
             hook: false,
             ..Options::on(Engine::Containerd)
@@ -114,15 +113,6 @@ impl Machine {
     /// Which Debian it is.
     pub fn suite(&self) -> Suite {
         self.suite
-    }
-
-    /// Everything of it that is on disk: its files, and what its console said.
-    ///
-    /// # Errors
-    ///
-    /// [`LabError::Missing`] when the lab's own binary was not built.
-    pub fn home(&self) -> Result<PathBuf> {
-        nspawn::home(self.cgroup())
     }
 
     /// Ends the machine and waits until nothing of it remains. Dropping does the same.

@@ -7,16 +7,20 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 use super::run;
 use crate::cgroups;
+use crate::disk::{Format, Ground};
 use crate::error::{Doing, LabError, Result};
 use crate::inside::janitor::Started;
 use crate::tools;
 
-/// The machine's file system, below its home.
+/// The machine's file system, on its disk.
 const TREE: &str = "tree";
+
+/// Room for the tree and half a million small files; only what is written takes any.
+const MEGABYTES: u64 = 8 << 10;
+const INODES: &str = "700000";
 
 /// systemd-nspawn has mounted and forked by then; what comes later is systemd's.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -34,41 +38,15 @@ pub(super) fn cache() -> Result<PathBuf> {
     Ok(target.join("machines"))
 }
 
-/// Everything on disk of the machine with this cgroup.
-pub(super) fn home(cgroup: &str) -> Result<PathBuf> {
-    Ok(cache()?.join("run").join(cgroup))
-}
-
-/// Removes the files of machines whose owner and janitor were both killed.
-pub(super) fn sweep() {
-    let all = cache().map(|cache| cache.join("run")).and_then(|dir| {
-        let entries = fs::read_dir(&dir).at("read", &dir)?;
-        Ok(entries.flatten().collect::<Vec<_>>())
-    });
-    for entry in all.unwrap_or_default() {
-        if entry.file_name().to_str().is_some_and(cgroups::owner_is_dead) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Removes all that the machine with this cgroup had on disk.
-pub(crate) fn remove(cgroup: &str) {
-    let _ = home(cgroup).map(fs::remove_dir_all);
-}
-
 /// Boots a copy of a tree.
 ///
 /// # Errors
 ///
 /// [`LabError::Missing`] with what systemd-nspawn said.
 pub(crate) fn launch(cgroup: &str, template: &Path) -> Result<Started> {
-    let home = home(cgroup)?;
-    fs::create_dir_all(&home).at("make", &home)?;
+    let home = disk()?;
     // A copy for each: containerd's overlays do not mount on an overlay.
-    let copy = [template, &home.join(TREE)];
-    run(Command::new("cp").args(["-a", "--reflink=auto"]).args(copy))?;
-    hide_run()?;
+    run(Command::new("cp").arg("-a").args([template, &home.join(TREE)]))?;
     let console = home.join("console");
     let log = File::create(&console).at("make", &console)?;
     let also = log.try_clone().at("open", &console)?;
@@ -91,14 +69,13 @@ pub(crate) fn launch(cgroup: &str, template: &Path) -> Result<Started> {
     Err(LabError::Missing(format!("no machine: {}", said.trim())))
 }
 
-/// systemd-nspawn keeps locks and sockets below /run, and a machine with systemd has its own there.
-fn hide_run() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).doing(|| "make a mount namespace".to_owned())?;
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .doing(|| "make mounts private".to_owned())?;
+/// A disk of its own, which goes with the mount namespace and so costs nothing to remove, whatever is on it.
+fn disk() -> Result<PathBuf> {
+    let ground = Ground::enter()?;
+    // systemd-nspawn keeps locks and sockets below /run, and a machine with systemd has its own there.
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-        .doing(|| "mount /run".to_owned())
+        .doing(|| "mount /run".to_owned())?;
+    ground.disk_with(Format::Ext4, MEGABYTES, &["-O", "^has_journal", "-m", "0", "-N", INODES], &[])
 }
 
 /// Enters the machine's cgroup first, in every hierarchy: what the machine takes for the root is this one.
