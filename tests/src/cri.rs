@@ -59,41 +59,6 @@ impl Cri {
         .map(|answer| answer.pod_sandbox_id)
     }
 
-    /// Creates and starts a container in a sandbox; its id.
-    pub(crate) fn run_container(
-        &self,
-        sandbox: &str,
-        config: v1::ContainerConfig,
-        sandbox_config: v1::PodSandboxConfig,
-    ) -> Result<String> {
-        let request = v1::CreateContainerRequest {
-            pod_sandbox_id: sandbox.to_owned(),
-            config: Some(config),
-            sandbox_config: Some(sandbox_config),
-        };
-        let made = self.call("CreateContainer", async move |mut to: Client| {
-            to.create_container(request).await
-        })?;
-        let start = v1::StartContainerRequest {
-            container_id: made.container_id.clone(),
-        };
-        self.call("StartContainer", async move |mut to: Client| {
-            to.start_container(start).await
-        })?;
-        Ok(made.container_id)
-    }
-
-    /// One container, with the runtime's own information.
-    pub(crate) fn container(&self, id: &str) -> Result<v1::ContainerStatusResponse> {
-        let request = v1::ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose: true,
-        };
-        self.call("ContainerStatus", async move |mut to: Client| {
-            to.container_status(request).await
-        })
-    }
-
     /// Stops a sandbox: its processes end and its network is torn down.
     pub(crate) fn stop(&self, id: &str) -> Result<()> {
         let request = v1::StopPodSandboxRequest {
@@ -134,6 +99,44 @@ impl Cri {
         self.call("PodSandboxStatus", async move |mut to: Client| {
             to.pod_sandbox_status(request).await
         })
+    }
+
+    /// Creates and starts a container in a sandbox, of which the runtime must hear once more; its id.
+    pub(crate) fn start_container(
+        &self,
+        sandbox: &str,
+        sandbox_config: v1::PodSandboxConfig,
+        config: v1::ContainerConfig,
+    ) -> Result<String> {
+        let request = v1::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let id = self
+            .call("CreateContainer", async move |mut to: Client| {
+                to.create_container(request).await
+            })?
+            .container_id;
+        let request = v1::StartContainerRequest {
+            container_id: id.clone(),
+        };
+        self.call("StartContainer", async move |mut to: Client| {
+            to.start_container(request).await
+        })?;
+        Ok(id)
+    }
+
+    /// What the runtime itself tells of a container, as JSON.
+    pub(crate) fn container_info(&self, id: &str) -> Result<String> {
+        let request = v1::ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: true,
+        };
+        let mut answer = self.call("ContainerStatus", async move |mut to: Client| {
+            to.container_status(request).await
+        })?;
+        Ok(answer.info.remove("info").unwrap_or_default())
     }
 
     /// Whether the runtime says that it and its network are ready.

@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod application;
 mod breakage;
 pub mod cgroups;
 mod cri;
@@ -33,13 +34,16 @@ pub mod old_kernel;
 mod options;
 pub mod pods;
 mod process;
+mod remains;
 pub mod runtime;
 mod sandbox;
+mod second;
 pub mod standin;
 pub mod tool;
 pub mod tools;
 mod watch;
 
+pub use application::Application;
 pub use breakage::{Crowd, InFlight, Reservation, random_id};
 pub use error::{LabError, Result};
 pub use inside::hold::Hold;
@@ -47,7 +51,9 @@ pub use links::Link;
 pub use node::Node;
 pub use options::{Engine, Options};
 pub use process::Process;
+pub use remains::Remains;
 pub use sandbox::{CNI_CACHE, Sandbox};
+pub use second::Second;
 pub use watch::{Seen, Watch};
 
 /// The example of docs/embedding.md, which must compile.

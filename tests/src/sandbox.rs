@@ -56,18 +56,18 @@ impl Node {
     }
 
     pub(crate) fn pod_config(&self, name: &str) -> Result<v1::PodSandboxConfig> {
-        let uid = random_uuid()?;
-        Ok(cri::pod_config(name, &uid, &self.cgroup_of_pod(&uid)))
+        Ok(self.config_of(name, &random_uuid()?))
     }
 
-    /// A machine has a root of cgroups of its own; a node's are the machine's.
-    pub(crate) fn cgroup_of_pod(&self, uid: &str) -> String {
-        let below = format!("/kubepods/burstable/pod{uid}");
-        if self.has_systemd {
-            below
+    pub(crate) fn config_of(&self, name: &str, uid: &str) -> v1::PodSandboxConfig {
+        let below = format!("kubepods/burstable/pod{uid}");
+        // A machine has a root of cgroups of its own; a node's are the machine's.
+        let parent = if self.has_systemd {
+            format!("/{below}")
         } else {
-            format!("/{}{below}", self.cgroup())
-        }
+            format!("/{}/{below}", self.cgroup())
+        };
+        cri::pod_config(name, uid, &parent)
     }
 
     /// A sandbox that the runtime knows, by id.

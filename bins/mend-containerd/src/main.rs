@@ -1,3 +1,11 @@
-//! `mend-containerd`.
+//! `mend-containerd`: brings a node back from a containerd crash loop.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use mend_containerd::Arguments;
+
+fn main() -> ExitCode {
+    mend_containerd::run(&Arguments::parse()).into()
+}

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::mountinfo::Mount;
 use nodemend_rmtree::{Lanes, Options, Tree, subvolumes_inside};
+use nodemend_runtime::daemons::Daemon;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::arguments::Arguments;
-use crate::daemons::{self, Daemon, Standing};
+use crate::daemons::{self, Standing};
 use crate::document::{
     DaemonFact, Estimate, MountFact, OverlayFact, Plan, PolicyFact, SubvolumeFact, Tie, UserFact,
 };

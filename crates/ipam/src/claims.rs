@@ -218,7 +218,9 @@ fn nameless(scene: &Scene<'_>, reservation: &Reservation) -> Vec<Evidence> {
     let answers = scene.survey.knowledge.answers.iter();
     let told = answers.filter_map(|answer| match &answer.known {
         Known::Records(_) => Some(Evidence::new(&answer.source, of_file.clone())),
-        Known::Unknown(reason) => Some(Evidence::new(&answer.source, Claim::unknown(reason.as_str()))),
+        Known::Unknown(reason) | Known::Doubted(reason) => {
+            Some(Evidence::new(&answer.source, Claim::unknown(reason.as_str())))
+        }
         Known::NotOffered(_) => None,
     });
     told.collect()

@@ -89,7 +89,7 @@ pub(crate) fn pods(knowledge: &Knowledge) -> BTreeSet<&str> {
 fn records(knowledge: &Knowledge) -> impl Iterator<Item = &Record> {
     knowledge.answers.iter().flat_map(|answer| match &answer.known {
         Known::Records(records) => records.as_slice(),
-        Known::Unknown(_) | Known::NotOffered(_) => &[],
+        Known::Unknown(_) | Known::Doubted(_) | Known::NotOffered(_) => &[],
     })
 }
 
@@ -120,10 +120,10 @@ impl Said {
                 }
                 Claim::absent(format!("none of its {} is of this pod", records.len()))
             }
-            Known::Unknown(reason) if dead => {
+            Known::Unknown(reason) | Known::Doubted(reason) if dead => {
                 Claim::unknown(format!("{reason}; it is dead, and so is not needed"))
             }
-            Known::Unknown(reason) => Claim::unknown(reason.as_str()),
+            Known::Unknown(reason) | Known::Doubted(reason) => Claim::unknown(reason.as_str()),
             Known::NotOffered(reason) => Claim::unknown(format!("not offered: {reason}")),
         };
         Self {
@@ -168,7 +168,7 @@ fn is_dead(knowledge: &Knowledge, census: &Census, members: Option<usize>) -> bo
 
 fn is_silent(knowledge: &Knowledge, source: &Source) -> bool {
     let mut found = knowledge.answers.iter().filter(|answer| answer.source == *source);
-    found.any(|answer| matches!(answer.known, Known::Unknown(_)))
+    found.any(|answer| matches!(answer.known, Known::Unknown(_) | Known::Doubted(_)))
 }
 
 fn together(knowledge: &Knowledge, dead: bool) -> Claim {

@@ -32,6 +32,20 @@ pub enum Error {
         /// How long the answer was waited for.
         seconds: u64,
     },
+    /// A cgroup is not empty.
+    #[error("{path}: process {pid} is in it", path = .path.display())]
+    Occupied {
+        /// The cgroup.
+        path: PathBuf,
+        /// A process in it, or in one below it.
+        pid: u32,
+    },
+    /// Something else has the name of a cgroup by now.
+    #[error("{path}: another cgroup has this name by now; it was left alone", path = .path.display())]
+    Replaced {
+        /// The name.
+        path: PathBuf,
+    },
     /// A worker thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -68,4 +82,33 @@ pub enum OpenError {
         /// What went wrong, with each path.
         reason: String,
     },
+}
+
+/// Why a file of a network namespace was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// It is not the file that was judged.
+    #[error("{path}: {reason}; it was left alone", path = .path.display())]
+    NotTheSame {
+        /// The file.
+        path: PathBuf,
+        /// What it is now.
+        reason: String,
+    },
+    /// A call failed.
+    #[error("{path}: {what}: {source}", path = .path.display())]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The mount table is of no known form.
+    #[error(transparent)]
+    Mounts(#[from] nodemend_hostfs::Error),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
 }

@@ -32,14 +32,18 @@
 #![forbid(unsafe_code)]
 
 mod census;
+pub mod cgroup;
+mod details;
 mod error;
 mod files;
 mod identity;
+mod listeners;
 mod look;
 mod lookup;
 mod mounts;
 mod open;
 mod procfs;
+pub mod release;
 mod settle;
 mod stat;
 mod tables;
@@ -48,6 +52,8 @@ mod take;
 use nodemend_hostfs::pool;
 
 pub use census::{Census, CniCall, Holder, MountNamespace, Netns, NetnsId, Process};
-pub use error::{Error, OpenError};
-pub use lookup::{cmdline, start_time};
+pub use details::{Detail, Details, Membership};
+pub use error::{Error, OpenError, ReleaseError};
+pub use listeners::{Listener, Protocol, listeners};
+pub use lookup::{Standing, children, cmdline, residents, standing, start_time};
 pub use tables::{Tables, Viewer, mount_tables};

@@ -5,11 +5,13 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
 use nodemend_hostfs::Host;
+use rustix::fs::CWD;
+use rustix::io::Errno;
 
 use crate::census::{Census, Holder, Netns, NetnsId, Process};
 use crate::error::Error;
 use crate::pool::{self, PATIENCE};
-use crate::procfs::{is_gone, open_proc, read};
+use crate::procfs::{LinkText, is_gone, numbers, open_dir, open_proc, read, read_records};
 use crate::stat::Stat;
 
 /// The most of a command line that is read, in bytes: more than execve(2) lets through by default.
@@ -92,6 +94,111 @@ pub fn start_time(host: &Host, pid: u32) -> Result<Option<u64>, Error> {
     Ok(file(host, pid, "stat")?
         .and_then(|line| Stat::parse(&line))
         .map(|stat| stat.start_time))
+}
+
+/// How a process stands at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its start in clock ticks since boot: with the pid, its identity.
+    pub start_time: u64,
+    /// Its parent.
+    pub parent: u32,
+    /// The letter of its state: `S`, `D` …; see proc(5).
+    pub state: char,
+}
+
+impl Standing {
+    /// True if it has ended, and only waits to be reaped.
+    pub fn has_ended(self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// How a process stands now; None if there is no such process. For the moment before a signal: it reads
+/// `/proc/PID/stat`, which the kernel writes without a lock that a stuck process could hold, in the calling thread.
+///
+/// # Errors
+/// [`Error::Proc`] if it cannot be read.
+pub fn standing(pid: u32) -> Result<Option<Standing>, Error> {
+    let mut line = Vec::new();
+    let path = format!("/proc/{pid}/stat");
+    match read(CWD, path.as_str(), &mut line, 1 << 16) {
+        Ok(_) => {}
+        Err(errno) if is_gone(errno) => return Ok(None),
+        Err(errno) => return Err(Error::proc("read", path)(errno)),
+    }
+    Ok(Stat::parse(&line).map(|stat| Standing {
+        start_time: stat.start_time,
+        parent: stat.parent,
+        state: char::from(stat.state),
+    }))
+}
+
+/// The processes that have this one as their parent now, those that have ended included.
+///
+/// # Errors
+/// [`Error::Proc`] if /proc cannot be read.
+pub fn children(pid: u32) -> Result<Vec<u32>, Error> {
+    if let Some(told) = told_children(pid) {
+        return Ok(told);
+    }
+    let mut found = Vec::new();
+    every(|other| {
+        if standing(other)?.is_some_and(|standing| standing.parent == pid) {
+            found.push(other);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// From `/proc/PID/task/TID/children`, where the kernel has it (`CONFIG_PROC_CHILDREN`).
+fn told_children(pid: u32) -> Option<Vec<u32>> {
+    let tasks = open_dir(CWD, format!("/proc/{pid}/task").as_str()).ok()?;
+    let (mut found, mut text) = (Vec::new(), Vec::new());
+    numbers(&tasks, |thread, _| {
+        match read_records(&tasks, format!("{thread}/children").as_str(), &mut text, 1 << 20) {
+            Ok(_) => {}
+            Err(Errno::SRCH) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        let pids = text.split(u8::is_ascii_whitespace);
+        found.extend(pids.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse::<u32>().ok()));
+        Ok(())
+    })
+    .ok()?;
+    Some(found)
+}
+
+/// The processes whose main thread lives in a network namespace now. Unlike a [`Census`] it asks for nothing else, and so
+/// can be asked just before a change.
+///
+/// # Errors
+/// [`Error::Proc`] if /proc, or the namespace of a process, cannot be read.
+pub fn residents(netns: NetnsId) -> Result<Vec<u32>, Error> {
+    let mut found = Vec::new();
+    every(|pid| {
+        let path = format!("/proc/{pid}/ns/net");
+        match LinkText::read(CWD, path.as_str()) {
+            Ok(text) if text.namespace(b"net") == Some(netns.ino) => found.push(pid),
+            Ok(_) => {}
+            Err(errno) if is_gone(errno) => {}
+            Err(errno) => return Err(Error::proc("read", path)(errno)),
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn every(mut each: impl FnMut(u32) -> Result<(), Error>) -> Result<(), Error> {
+    let proc = open_proc().map_err(Error::proc("open", "/proc"))?;
+    let mut pids = Vec::new();
+    numbers(&proc, |pid, _| {
+        pids.push(pid);
+        Ok::<(), Errno>(())
+    })
+    .map_err(Error::proc("list", "/proc"))?;
+    pids.into_iter().try_for_each(&mut each)
 }
 
 /// The command line of a process, which may have overwritten it. Empty for kernel threads and zombies, and for a

@@ -19,6 +19,7 @@ pub(crate) struct Stat {
     pub(crate) is_exiting: bool,
     pub(crate) threads: u64,
     pub(crate) start_time: u64,
+    pub(crate) parent: u32,
 }
 
 impl Stat {
@@ -31,7 +32,8 @@ impl Stat {
         // Field 3, the state, is the first after the name.
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        let flags: u64 = fields.nth(9 - 4)?.parse().ok()?;
+        let parent = fields.next()?.parse().ok()?;
+        let flags: u64 = fields.nth(9 - 5)?.parse().ok()?;
         let threads = fields.nth(20 - 10)?.parse().ok()?;
         let start_time = fields.nth(22 - 21)?.parse().ok()?;
         Some(Self {
@@ -41,6 +43,7 @@ impl Stat {
             is_exiting: flags & PF_EXITING != 0,
             threads,
             start_time,
+            parent,
         })
     }
 

@@ -74,7 +74,7 @@ pub fn set_aside(tree: Tree) -> Result<Tree, Error> {
     let path = tree.path().to_owned();
     let root = reopen(tree.dir(), &path)?;
     let parent = reopen(tree.parent(), &path)?;
-    let attribute = attribute();
+    let attribute = marker();
     mark(&root, attribute, &tree).map_err(Error::io(
         "cannot be set aside, as what it was cannot be kept in an extended attribute of it; remove it as it is",
         &path,
@@ -93,6 +93,45 @@ pub fn set_aside(tree: Tree) -> Result<Tree, Error> {
             let _ = fremovexattr(&root, attribute);
             Err(error)
         }
+    }
+}
+
+/// Gives a tree that was set aside its name back, in one step, and takes the marker off it: then it is as it was.
+///
+/// # Errors
+/// If the name is taken, or the kernel refuses. If only the marker stays, the tree has its name: see [`unmark`].
+pub fn put_back(aside: Aside) -> Result<Tree, Error> {
+    let path = aside.was;
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::NoName { path: path.clone() })?;
+    let tree = aside.tree.rename(name)?;
+    let _ = fsync(reopen(tree.parent(), &path)?);
+    unmark(&tree)?;
+    Ok(tree)
+}
+
+/// Takes the marker off a tree that has its name back. Without one nothing is done.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn unmark(tree: &Tree) -> Result<(), Error> {
+    let path = tree.path();
+    match fremovexattr(reopen(tree.dir(), path)?, marker()) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(Error::io("take off the marker of", path)(errno)),
+    }
+}
+
+/// The name of the extended attribute in which a tree that is set aside says what it was: it is no part of what the tree is
+/// like.
+///
+/// Only root writes and reads `trusted.`; what anybody could have written is nothing that root acts on.
+pub fn marker() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "trusted.nodemend.aside"
+    } else {
+        "user.nodemend.aside"
     }
 }
 
@@ -142,7 +181,7 @@ fn recognize(dir: &Path, path: &Path) -> Result<Option<Aside>, String> {
         Err(error) => return Err(error.to_string()),
     };
     let root = reopen(tree.dir(), path).map_err(|error| error.to_string())?;
-    let attribute = attribute();
+    let attribute = marker();
     let mut bytes = Vec::with_capacity(LIMIT);
     match fgetxattr(&root, attribute, rustix::buffer::spare_capacity(&mut bytes)) {
         Ok(_) => {}
@@ -177,15 +216,6 @@ fn mark(root: &OwnedFd, attribute: &str, tree: &Tree) -> Result<(), Errno> {
             set(&marker)
         }
         done => done,
-    }
-}
-
-/// Only root writes and reads `trusted.`; what anybody could have written is nothing that root acts on.
-fn attribute() -> &'static str {
-    if rustix::process::geteuid().is_root() {
-        "trusted.nodemend.aside"
-    } else {
-        "user.nodemend.aside"
     }
 }
 

@@ -45,7 +45,7 @@ mod worker;
 
 use nodemend_hostfs::descent;
 
-pub use aside::{Aside, Found, Lookalike, find, set_aside};
+pub use aside::{Aside, Found, Lookalike, find, marker, put_back, set_aside, unmark};
 pub use error::Error;
 pub use observer::{Observer, Pace, Progress};
 pub use options::{Options, Urgency};

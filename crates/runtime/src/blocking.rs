@@ -1,5 +1,6 @@
 //! The same for callers without an async runtime, and for callers inside one: each call owns a thread.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nodemend_hostfs::Host;
@@ -8,8 +9,10 @@ use tokio::runtime::Runtime;
 
 use crate::cni::CniDirectories;
 use crate::endpoint::Endpoint;
+use crate::greeting::{Greeting, Mute};
 use crate::knowledge::{Answer, Knowledge, Known};
 use crate::sources;
+use crate::tasks::TaskEnd;
 
 /// [`crate::survey`], on a thread of its own. If there is no thread to be had, nobody was asked, and the only answer
 /// says so.
@@ -21,6 +24,30 @@ pub fn survey(host: &Host, endpoints: &[Endpoint], census: &Census, deadline: Du
 /// [`crate::cni_directories`], on a thread of its own. Empty if there is no thread to be had.
 pub fn cni_directories(host: &Host, endpoints: &[Endpoint], deadline: Duration) -> Vec<CniDirectories> {
     run(|runtime| runtime.block_on(crate::cni_directories(host, endpoints, deadline))).unwrap_or_default()
+}
+
+/// [`crate::greet`], on a thread of its own.
+///
+/// # Errors
+/// As there, and if there is no thread to be had.
+pub fn greet(host: &Host, endpoint: &Endpoint, deadline: Duration) -> Result<Greeting, Mute> {
+    run(|runtime| runtime.block_on(crate::greet(host, endpoint, deadline)))
+        .unwrap_or_else(|error| Err(Mute::Silent(format!("no thread could be started: {error}"))))
+}
+
+/// [`crate::delete_task`], on a thread of its own.
+///
+/// # Errors
+/// As there, or if there is no thread to be had.
+pub fn delete_task(
+    host: &Host,
+    socket: &Path,
+    namespace: &str,
+    id: &str,
+    deadline: Duration,
+) -> Result<TaskEnd, String> {
+    run(|runtime| runtime.block_on(crate::delete_task(host, socket, namespace, id, deadline)))
+        .map_err(|error| format!("no thread could be started: {error}"))?
 }
 
 fn run<T: Send>(ask: impl FnOnce(&Runtime) -> T + Send) -> std::io::Result<T> {

@@ -1,11 +1,14 @@
 //! The directories that runtimes keep beside running containers, which outlive both the records and the processes.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::{Error, FileId, Host};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::knowledge::{Record, RecordKind};
+use crate::knowledge::{Pod, Record, RecordKind};
 use crate::metadata::Specification;
 
 /// The state directories of containerd and of k3s's containerd.
@@ -26,9 +29,87 @@ struct Bundle {
     pid_file: &'static str,
 }
 
-/// Every bundle on the host. `sockets` are where runtimes listen: their state is in the same directory, or in
-/// `containerd` below it (microk8s).
+/// A bundle directory, and what its specification says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleDir {
+    /// The directory; of CRI-O and podman, the `userdata` in it.
+    pub path: PathBuf,
+    /// Which directory that is.
+    pub dir: FileId,
+    /// When something in it was last made or removed, in seconds since 1970.
+    pub modified: u64,
+    /// The container.
+    pub id: String,
+    /// The namespace of containerd. None for a bundle of CRI-O or podman.
+    pub namespace: Option<String>,
+    /// Why its specification could not be read: then nothing below is known of it.
+    pub unreadable: Option<String>,
+    /// The sandbox that the container belongs to; its own id for a sandbox.
+    pub sandbox_id: Option<String>,
+    /// The container's name in the pod. None for a sandbox.
+    pub name: Option<String>,
+    /// True for a sandbox's own container (pause).
+    pub is_sandbox: bool,
+    /// The pod.
+    pub pod: Option<Pod>,
+    /// The path of its network namespace.
+    pub netns: Option<PathBuf>,
+    /// True if it uses the host's network.
+    pub host_network: bool,
+    /// Its cgroup, as it was given to runc: a path, or `slice:prefix:name` for systemd.
+    pub cgroup: Option<String>,
+}
+
+/// Every bundle on the host as a record.
 pub(crate) fn find(host: &Host, sockets: &[PathBuf]) -> Result<Vec<Record>, String> {
+    let bundles = enumerate(host, sockets)?;
+    Ok(bundles.iter().filter_map(|bundle| read(host, bundle)).collect())
+}
+
+/// Every bundle on the host, with its directory. One that goes meanwhile is left out.
+pub(crate) fn directories(host: &Host, sockets: &[PathBuf]) -> Result<Vec<BundleDir>, String> {
+    let mut found = Vec::new();
+    for bundle in enumerate(host, sockets)? {
+        found.extend(directory(host, bundle)?);
+    }
+    Ok(found)
+}
+
+fn directory(host: &Host, bundle: Bundle) -> Result<Option<BundleDir>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", bundle.dir.display());
+    let fd = match host.open_dir(&bundle.dir) {
+        Ok(fd) => fd,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let stat = rustix::fs::fstat(fd.as_fd()).map_err(|errno| failed(errno.into()))?;
+    let (specification, unreadable) = match told(host, &bundle.dir.join("config.json")) {
+        Some(Told::Specification(specification)) => (specification, None),
+        Some(Told::Nothing) | None => (Specification::default(), None),
+        Some(Told::Unreadable) => (Specification::default(), Some(UNREADABLE.to_owned())),
+    };
+    let network = specification.network();
+    Ok(Some(BundleDir {
+        dir: FileId::from(&stat),
+        modified: u64::try_from(stat.st_mtime).unwrap_or_default(),
+        unreadable,
+        sandbox_id: specification.sandbox_id(),
+        name: specification.container_name(),
+        is_sandbox: specification.is_sandbox(),
+        pod: specification.pod(),
+        host_network: network.is_host(),
+        netns: network.reference().map(|netns| netns.path),
+        cgroup: specification.cgroup(),
+        path: bundle.dir,
+        id: bundle.id,
+        namespace: bundle.namespace,
+    }))
+}
+
+/// Where the bundles are. `sockets` are where runtimes listen: their state is in the same directory, or in
+/// `containerd` below it (microk8s).
+fn enumerate(host: &Host, sockets: &[PathBuf]) -> Result<Vec<Bundle>, String> {
     let mut bundles = Vec::new();
     for state in state_dirs(host, sockets)? {
         for below in BELOW_STATE {
@@ -44,7 +125,7 @@ pub(crate) fn find(host: &Host, sockets: &[PathBuf]) -> Result<Vec<Record>, Stri
             pid_file: "pidfile",
         });
     }
-    Ok(bundles.iter().filter_map(|bundle| read(host, bundle)).collect())
+    Ok(bundles)
 }
 
 /// The state directories that exist, each once.

@@ -101,7 +101,7 @@ async fn sandboxes(client: &Client, namespace: &str, records: &mut Vec<Record>) 
     Ok(())
 }
 
-fn in_namespace<T>(message: T, namespace: &str) -> Result<Request<T>, Silence> {
+pub(crate) fn in_namespace<T>(message: T, namespace: &str) -> Result<Request<T>, Silence> {
     let value = MetadataValue::try_from(namespace)
         .map_err(|error| Silence::Unknown(format!("namespace {namespace} cannot be asked for: {error}")))?;
     let mut request = Request::new(message);

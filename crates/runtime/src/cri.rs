@@ -54,9 +54,10 @@ pub(crate) async fn info(channel: Channel) -> Result<HashMap<String, String>, St
     Ok(said.into_inner().info)
 }
 
-type Older = tower::util::MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
+pub(crate) type Older = tower::util::MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
 
-fn older(channel: Channel) -> Older {
+/// The same for a runtime of which the CRI is v1alpha2.
+pub(crate) fn older(channel: Channel) -> Older {
     tower::util::MapRequest::new(channel, as_v1alpha2)
 }
 

@@ -115,7 +115,7 @@ impl Index {
 
 fn silence(answer: &Answer) -> Option<String> {
     match &answer.known {
-        Known::Unknown(reason) => Some(format!("{}: {reason}", answer.source)),
+        Known::Unknown(reason) | Known::Doubted(reason) => Some(format!("{}: {reason}", answer.source)),
         Known::Records(_) | Known::NotOffered(_) => None,
     }
 }
@@ -124,7 +124,7 @@ impl Said {
     fn of(answer: &Answer, ownership: &Ownership) -> Self {
         match &answer.known {
             Known::Records(records) => Self::of_records(&answer.source, records, ownership),
-            Known::Unknown(reason) => Self::nothing(&answer.source, reason),
+            Known::Unknown(reason) | Known::Doubted(reason) => Self::nothing(&answer.source, reason),
             Known::NotOffered(reason) => Self::nothing(&answer.source, &format!("not offered: {reason}")),
         }
     }

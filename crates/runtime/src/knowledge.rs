@@ -1,11 +1,13 @@
 //! What was answered: plain data, recorded and replayed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nodemend_evidence::Source;
 use nodemend_procns::NetnsId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::sources;
 
 /// The answers of every source on the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +28,18 @@ pub struct Answer {
     pub known: Known,
 }
 
+impl Answer {
+    /// The socket that was asked, if it was one.
+    pub fn socket(&self) -> Option<&Path> {
+        sources::socket(&self.source)
+    }
+
+    /// True if it was asked of containerd's own API; false for the CRI and for what is not a runtime.
+    pub fn is_of_containerd(&self) -> bool {
+        sources::is_of_containerd(&self.source)
+    }
+}
+
 /// A whole answer, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "answer", content = "content", rename_all = "camelCase")]
@@ -34,6 +48,9 @@ pub enum Known {
     Records(Vec<Record>),
     /// It did not answer, or its answer cannot be relied on, because …
     Unknown(String),
+    /// It did answer, and knows of nothing; that cannot be relied on, because … To be taken as [`Known::Unknown`] by
+    /// whoever has no proof of its own that there was nothing to know.
+    Doubted(String),
     /// This runtime does not offer the service (containerd before 1.7 has no sandbox store): nothing is lost
     /// by not asking it, and it is not a required source.
     NotOffered(String),

@@ -19,7 +19,11 @@
 //! - [`discover`] finds the endpoints;
 //! - [`survey`] asks, and gives plain data that can be recorded: [`Knowledge`];
 //! - [`Index`] answers questions about ids and network namespaces from it, as evidence;
-//! - [`cni_directories`] asks where a runtime has its CNI plugins and configurations.
+//! - [`leftovers`] finds the shims and bundles themselves, each with what makes it this one and no other;
+//! - [`metadata_files`] says when containerd's database was made: nothing older than it can be in it;
+//! - [`cni_directories`] asks where a runtime has its CNI plugins and configurations;
+//! - [`greet`] asks one runtime whether it is there at all;
+//! - [`daemons`] says where the daemons of a node live: their roots, state and configurations.
 //!
 //! Only calls without side effects are made. In particular PodSandboxStatus is not: in containerd it can remove the
 //! path of a network namespace.
@@ -83,20 +87,31 @@ mod cgroups;
 mod cni;
 mod containerd;
 mod cri;
+pub mod daemons;
 mod empty;
 mod endpoint;
+mod greeting;
 mod index;
 mod knowledge;
+mod leftovers;
 mod line;
 mod metadata;
+mod metadata_file;
 mod netns;
 mod ownership;
 mod shims;
 mod sources;
 mod survey;
+mod tasks;
 
+pub use bundles::BundleDir;
 pub use cni::{CniDirectories, cni_directories};
 pub use endpoint::{Discovery, Endpoint, WELL_KNOWN, discover};
+pub use greeting::{Greeting, Mute, greet};
 pub use index::Index;
 pub use knowledge::{Answer, Knowledge, Known, NetnsRef, Pod, Record, RecordKind};
+pub use leftovers::{Leftovers, leftovers};
+pub use metadata_file::{Made, MetadataFile, metadata_files};
+pub use shims::{Keeper, Shim};
 pub use survey::{DEFAULT_DEADLINE, survey};
+pub use tasks::{TaskEnd, delete_task};

@@ -1,5 +1,6 @@
 //! A connection to a runtime, and who is at the other end.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(crate) enum Silence {
     /// It did not answer, or not in a way that can be relied on.
     Unknown(String),
+    /// It answered with nothing at all, and what runs contradicts that, or it is too young to know.
+    Doubted(String),
     /// It does not have the service.
     NotOffered(String),
 }
@@ -27,6 +30,29 @@ pub(crate) enum Silence {
 impl From<String> for Silence {
     fn from(reason: String) -> Self {
         Self::Unknown(reason)
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    /// True if nobody listens there.
+    pub(crate) nobody: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            nobody: false,
+        }
+    }
+}
+
+impl From<Refusal> for Silence {
+    fn from(refusal: Refusal) -> Self {
+        Self::Unknown(refusal.reason)
     }
 }
 
@@ -38,25 +64,36 @@ pub(crate) struct Line {
 }
 
 /// Connects to a runtime's socket and looks at who listens there.
-///
-/// A listener that this pid namespace cannot name belongs to another one (unix(7), SO_PEERCRED): then this process
-/// sees other processes than the runtime's, and the two cannot be compared.
-pub(crate) async fn connect(host: &Host, socket: &Path) -> Result<Line, String> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| refused(&error))?;
-    let peer = stream
-        .peer_cred()
-        .map_err(|error| format!("does not tell who listens: {error}"))?;
-    let pid = match peer.pid().map(u32::try_from) {
-        Some(Ok(pid)) if pid > 0 => pid,
-        Some(_) | None => return Err(OUTSIDE.to_owned()),
-    };
+pub(crate) async fn connect(host: &Host, socket: &Path) -> Result<Line, Refusal> {
+    let (stream, pid) = dial(socket).await?;
     let channel = channel(stream).await?;
     Ok(Line {
         channel,
         age: age(host, pid),
     })
+}
+
+/// A connection, and the process at the other end.
+///
+/// A listener that this pid namespace cannot name belongs to another one (unix(7), SO_PEERCRED): then this process
+/// sees other processes than the runtime's, and the two cannot be compared.
+async fn dial(socket: &Path) -> Result<(UnixStream, u32), Refusal> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| Refusal {
+        nobody: matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
+        reason: refused(&error),
+    })?;
+    let peer = stream
+        .peer_cred()
+        .map_err(|error| format!("does not tell who listens: {error}"))?;
+    match peer.pid().map(u32::try_from) {
+        Some(Ok(pid)) if pid > 0 => Ok((stream, pid)),
+        Some(_) | None => Err(OUTSIDE.to_owned().into()),
+    }
+}
+
+/// The process that listens on a socket.
+pub(crate) async fn listener(socket: &Path) -> Result<u32, String> {
+    Ok(dial(socket).await.map_err(|refusal| refusal.reason)?.1)
 }
 
 const OUTSIDE: &str = "the runtime runs outside of this pid namespace, so this is not the host; enter the host first: \
@@ -65,11 +102,11 @@ const OUTSIDE: &str = "the runtime runs outside of this pid namespace, so this i
 fn refused(error: &std::io::Error) -> String {
     let repair = "start the runtime, or give the right one with --runtime-endpoint";
     let kind = error.kind();
-    if kind == std::io::ErrorKind::NotFound {
+    if kind == ErrorKind::NotFound {
         format!("there is no such socket; {repair}")
-    } else if kind == std::io::ErrorKind::ConnectionRefused {
+    } else if kind == ErrorKind::ConnectionRefused {
         format!("nobody listens on the socket; {repair}")
-    } else if kind == std::io::ErrorKind::PermissionDenied {
+    } else if kind == ErrorKind::PermissionDenied {
         format!("{error}; run as root")
     } else {
         format!("cannot connect: {error}")

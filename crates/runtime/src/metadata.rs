@@ -163,6 +163,8 @@ struct Mount {
 struct Linux {
     #[serde(default)]
     namespaces: Option<Vec<Namespace>>,
+    #[serde(default, rename = "cgroupsPath")]
+    cgroup: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -194,6 +196,31 @@ impl Specification {
     pub(crate) fn sandbox_id(&self) -> Option<String> {
         self.annotation("io.kubernetes.cri.sandbox-id")
             .or_else(|| self.annotation("io.kubernetes.cri-o.SandboxID"))
+    }
+
+    /// The container's name in its pod.
+    pub(crate) fn container_name(&self) -> Option<String> {
+        self.annotation("io.kubernetes.cri.container-name")
+            .or_else(|| self.annotation("io.kubernetes.container.name"))
+    }
+
+    /// True for the container that stands for a sandbox.
+    pub(crate) fn is_sandbox(&self) -> bool {
+        [
+            "io.kubernetes.cri.container-type",
+            "io.kubernetes.cri-o.ContainerType",
+        ]
+        .iter()
+        .any(|name| self.annotation(name).as_deref() == Some("sandbox"))
+    }
+
+    /// The cgroup (config-linux.md, "Cgroups Path").
+    pub(crate) fn cgroup(&self) -> Option<String> {
+        self.linux
+            .as_ref()?
+            .cgroup
+            .clone()
+            .filter(|path| !path.is_empty())
     }
 
     /// The pod. CRI-O writes kubelet's labels down as annotations. Older containerds tell nothing, but what kubelet gives to

@@ -18,7 +18,7 @@ pub(crate) type Found = HashMap<PathBuf, Result<Option<NetnsId>, String>>;
 pub(crate) fn paths(answers: &[Answer]) -> HashSet<PathBuf> {
     let records = answers.iter().flat_map(|answer| match &answer.known {
         Known::Records(records) => records.as_slice(),
-        Known::Unknown(_) | Known::NotOffered(_) => &[],
+        Known::Unknown(_) | Known::Doubted(_) | Known::NotOffered(_) => &[],
     });
     records
         .filter_map(|record| Some(record.netns.as_ref()?.path.clone()))

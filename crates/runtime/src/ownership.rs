@@ -196,7 +196,7 @@ impl Ownership {
 fn records(knowledge: &Knowledge) -> impl Iterator<Item = &Record> {
     knowledge.answers.iter().flat_map(|answer| match &answer.known {
         Known::Records(records) => records.as_slice(),
-        Known::Unknown(_) | Known::NotOffered(_) => &[],
+        Known::Unknown(_) | Known::Doubted(_) | Known::NotOffered(_) => &[],
     })
 }
 

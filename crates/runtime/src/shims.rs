@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::{Error, Host};
 use nodemend_procns::{Census, Process};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::endpoint::file_id;
 use crate::knowledge::{Record, RecordKind};
@@ -17,20 +19,26 @@ const CMDLINE_LIMIT: u64 = 1 << 21;
 const NO_SUCH_PROCESS: i32 = 3;
 
 /// A process that watches over a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shim {
-    pub(crate) pid: u32,
-    /// The container, or the sandbox that the shim was started for.
-    pub(crate) id: String,
-    pub(crate) keeper: Keeper,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Shim {
+    /// Its pid.
+    pub pid: u32,
+    /// The container, or the sandbox that it was started for.
+    pub id: String,
+    /// Who started it.
+    pub keeper: Keeper,
 }
 
-/// Who started it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Keeper {
-    /// The containerd that listens at that address.
+/// Who started a shim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Keeper {
+    /// A containerd.
     Containerd {
+        /// The namespace of its container in it (`-namespace`).
         namespace: Option<String>,
+        /// Where it listens (`-address`), under the name by which it was asked, if it was.
         address: Option<PathBuf>,
     },
     /// CRI-O.

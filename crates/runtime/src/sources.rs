@@ -1,5 +1,7 @@
 //! The names of the sources, and which of them hold a runtime's own records.
 
+use std::path::Path;
+
 use nodemend_evidence::Source;
 
 pub(crate) const SHIM_PROCESSES: &str = "shim processes";
@@ -39,6 +41,24 @@ pub(crate) fn containerd(address: &str, asked: Asked) -> Source {
     Source::new(format!("containerd {} {}", place(address), asked.word()))
 }
 
+/// The socket that a source of a runtime was asked at. None for all others.
+pub(crate) fn socket(source: &Source) -> Option<&Path> {
+    let name = source.name();
+    let asked = || {
+        let (socket, word) = name.strip_prefix("containerd ")?.rsplit_once(' ')?;
+        Asked::ALL
+            .iter()
+            .any(|asked| asked.word() == word)
+            .then_some(socket)
+    };
+    name.strip_prefix("cri ").or_else(asked).map(Path::new)
+}
+
+/// True for the sources that only containerd has.
+pub(crate) fn is_of_containerd(source: &Source) -> bool {
+    source.name().starts_with("containerd ") && socket(source).is_some()
+}
+
 /// A socket is told by its path alone.
 fn place(address: &str) -> &str {
     address.strip_prefix("unix://").unwrap_or(address)
@@ -59,6 +79,18 @@ pub(crate) fn is_record(source: &Source) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_of_a_runtime_names_its_socket() {
+        let path = "/run/my dir/c.sock";
+        for source in [cri(path), containerd(path, Asked::Tasks)] {
+            assert_eq!(socket(&source), Some(Path::new(path)), "{source}");
+        }
+        assert!(is_of_containerd(&containerd(path, Asked::Containers)));
+        assert!(!is_of_containerd(&cri(path)));
+        assert_eq!(socket(&no_cri()), None);
+        assert_eq!(socket(&Source::new(SHIM_BUNDLES)), None);
+    }
 
     #[test]
     fn only_what_a_runtime_wrote_down_is_a_record() {

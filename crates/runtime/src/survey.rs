@@ -29,7 +29,7 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 /// The sources, by name: `cri <endpoint>`; `containerd <endpoint> containers`, `… tasks` and `… sandboxes`;
 /// `shim processes`; `shim bundles`; `container ids in cgroups`. Without any endpoint there is one answer `cri`,
 /// which is unknown. An empty answer of a runtime that came up within the last minute, or that what runs contradicts, is
-/// unknown too.
+/// [`Known::Doubted`].
 ///
 /// Needs a tokio runtime with I/O and time; see [`crate::blocking`] for callers without one.
 pub async fn survey(host: &Host, endpoints: &[Endpoint], census: &Census, deadline: Duration) -> Knowledge {
@@ -91,6 +91,7 @@ fn answer(source: Source, records: Result<Vec<Record>, Silence>) -> Answer {
     let known = match records {
         Ok(records) => Known::Records(records),
         Err(Silence::Unknown(reason)) => Known::Unknown(reason),
+        Err(Silence::Doubted(reason)) => Known::Doubted(reason),
         Err(Silence::NotOffered(reason)) => Known::NotOffered(reason),
     };
     tracing::debug!(%source, answered = matches!(known, Known::Records(_)), "a source was asked");
@@ -126,8 +127,12 @@ impl Heard {
             others,
             age: said.age,
         };
-        let records =
-            doubt(&asking, &said.records, running).map_or(Ok(said.records), |reason| Err(reason.into()));
+        let records = match doubt(&asking, &said.records, running) {
+            None => Ok(said.records),
+            Some(reason) if said.records.is_empty() => Err(Silence::Doubted(reason)),
+            // Containers without a sandbox: it does know of something.
+            Some(reason) => Err(Silence::Unknown(reason)),
+        };
         answer(self.source, records)
     }
 }
@@ -189,7 +194,7 @@ async fn ask_containerd(host: &Host, socket: &Path, asked: Asked) -> Result<Said
     })
 }
 
-async fn within<T, E: From<String>>(
+pub(crate) async fn within<T, E: From<String>>(
     deadline: Duration,
     asking: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
@@ -206,7 +211,7 @@ fn in_words(deadline: Duration) -> String {
     }
 }
 
-async fn look_for_shims(
+pub(crate) async fn look_for_shims(
     host: &Host,
     census: &Census,
     endpoints: &[Endpoint],
@@ -233,7 +238,7 @@ async fn look_for_bundles(
     aside(deadline, move || bundles::find(&host, &sockets)).await?
 }
 
-fn sockets(endpoints: &[Endpoint]) -> Vec<PathBuf> {
+pub(crate) fn sockets(endpoints: &[Endpoint]) -> Vec<PathBuf> {
     endpoints
         .iter()
         .filter_map(|endpoint| endpoint.socket().ok())
@@ -248,7 +253,7 @@ async fn look_up_namespaces(host: &Host, answers: &mut [Answer], deadline: Durat
 }
 
 /// Looks at files on a thread of its own, which is left behind if it hangs: a file system can.
-async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     deadline: Duration,
     look: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {

@@ -42,7 +42,7 @@ mod tests {
     }
 
     fn unknown(answer: &Answer) -> &str {
-        let Known::Unknown(reason) = &answer.known else {
+        let (Known::Unknown(reason) | Known::Doubted(reason)) = &answer.known else {
             panic!("{answer:?}")
         };
         reason

@@ -11,6 +11,8 @@ use nodemend_runtime::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::describe;
+
 /// A sandbox, by what is left of it on the node. Any part may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +43,8 @@ pub struct Sandbox {
     pub cgroups: Vec<Cgroup>,
     /// Its files in libcni's cache.
     pub attachments: Vec<CacheEntry>,
-    /// Seconds since the newest sign that it was made: its youngest process, its bundle, its cache file.
+    /// Seconds since the newest sign that it was made: its youngest container, by the oldest process of it; its cache
+    /// file; if nothing of it runs, its bundle.
     pub age: Option<u64>,
     /// True if its processes are to be ended (`--reap`).
     pub reap: bool,
@@ -186,17 +189,21 @@ impl Subject for Sandbox {
         SandboxIdentity {
             id: self.id.clone(),
             namespace: self.namespace.clone(),
-            shims: self.shims.iter().map(|shim| (shim.pid, shim.start_time)).collect(),
+            shims: self
+                .shims
+                .iter()
+                .map(|shim| (shim.pid, shim.start_time))
+                .collect(),
             bundles: self.bundles.iter().map(|bundle| bundle.dir).collect(),
             netns: self.network.as_ref().map(|network| network.netns),
         }
     }
 
     fn title(&self) -> String {
-        self.id.clone()
+        describe::title(self)
     }
 
     fn action(&self) -> String {
-        "clear".to_owned()
+        describe::action(self)
     }
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use nodemend_evidence::{Confirmed, Orphan, Outcome, Subject};
 use nodemend_hostfs::{HostLock, Journal};
+use nodemend_procns::release::{self, Room};
 use nodemend_rtnl::blocking::host_links;
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::judge::{Policy, looks_again};
 use crate::pair::{VethIdentity, VethPair};
-use crate::private::{self, Room};
 use crate::release::{in_room, on_host};
 use crate::survey::Survey;
 use crate::unplug::unplug;
@@ -116,7 +116,7 @@ fn release_all<'l>(
         .journal
         .append_all(confirmed.iter().map(|proof| Entry::of(proof.subject())))?;
     let stop = tools.stop;
-    let tried = private::within(shares(confirmed), |mut room, share| {
+    let tried = release::within(shares(confirmed), |mut room, share| {
         let one = |proof: Confirmed<'l, VethPair>| {
             let result = release_one(&proof, room.as_mut(), stop);
             (proof, result)

@@ -1,7 +1,5 @@
 //! What can go wrong in a look or a repair.
 
-use std::path::PathBuf;
-
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,24 +12,9 @@ pub enum Error {
     /// The kernel's links.
     #[error(transparent)]
     Links(#[from] nodemend_rtnl::Error),
-    /// A namespace file that is not what was judged.
-    #[error("{path}: {reason}; it was left alone", path = .path.display())]
-    NotTheSame {
-        /// The file.
-        path: PathBuf,
-        /// What it is now.
-        reason: String,
-    },
-    /// A call on a namespace file failed.
-    #[error("{path}: {what}: {source}", path = .path.display())]
-    Release {
-        /// What was tried.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
+    /// A namespace file that is not what was judged, or that cannot be released.
+    #[error(transparent)]
+    Release(#[from] nodemend_procns::ReleaseError),
     /// A thread or an async runtime could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),

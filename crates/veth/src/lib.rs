@@ -30,7 +30,6 @@ mod claims;
 mod error;
 mod judge;
 mod pair;
-mod private;
 mod release;
 mod scene;
 mod signs;

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use nodemend_lab::hostile::remover::{self, Remove};
+use nodemend_lab::inside::application;
 use nodemend_lab::inside::detach::{self, Detach};
 use nodemend_lab::inside::hold::{self, Hold};
-use nodemend_lab::inside::{init, janitor};
+use nodemend_lab::inside::{init, janitor, look};
 use nodemend_lab::{LabError, Result, kubelet, pods, standin};
 
 /// Parts of a node.
@@ -41,6 +42,14 @@ pub(crate) enum Inside {
     /// Be the stand-in for a runtime.
     #[command(hide = true)]
     CriServer,
+    /// Be the application of a pod.
+    #[command(hide = true)]
+    Application {
+        port: u16,
+        /// Not to end when asked to.
+        #[arg(long)]
+        stubborn: bool,
+    },
     /// Keep a network namespace alive.
     #[command(hide = true)]
     Hold { way: String, netns: PathBuf },
@@ -64,6 +73,12 @@ pub(crate) enum Inside {
     /// Make many pod directories.
     #[command(hide = true)]
     PodCrowd { pods: u32, mounts_each: u32 },
+    /// Look at containerd by the library.
+    #[command(hide = true)]
+    Look {
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Remove a tree by the library.
     #[command(hide = true)]
     Remove(Remove),
@@ -75,6 +90,7 @@ pub(crate) fn run(part: Inside) -> Result<ExitCode> {
         Inside::Remove(asked) => return remover::run(&asked),
         Inside::Janitor { cgroup, machine } => janitor::run(&cgroup, machine.as_deref())?,
         Inside::Init => init::run()?,
+        Inside::Application { port, stubborn } => application::run(port, stubborn)?,
         Inside::CriServer => standin::run()?,
         Inside::Detach {
             log,
@@ -94,6 +110,7 @@ pub(crate) fn run(part: Inside) -> Result<ExitCode> {
         Inside::Housekeeping { era, every } => kubelet::keep_house(&era, every)?,
         Inside::Hang { at } => pods::hang_fuse(&at)?,
         Inside::Apart { argv } => pods::apart(&argv)?,
+        Inside::Look { config } => look::run(config)?,
         Inside::PodCrowd { pods, mounts_each } => pods::make_crowd(pods, mounts_each)?,
     }
     Ok(ExitCode::SUCCESS)

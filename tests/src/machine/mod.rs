@@ -15,7 +15,6 @@
 //! # }
 //! ```
 
-mod applications;
 mod breakage;
 pub mod nspawn;
 mod others;
@@ -27,6 +26,7 @@ use std::ops::Deref;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::application::Application;
 use crate::cgroups;
 use crate::error::{Doing, LabError, Result};
 use crate::inside::init;
@@ -34,9 +34,9 @@ use crate::kubelet::Kubelet;
 use crate::network;
 use crate::node::Node;
 use crate::options::{Engine, Options};
+use crate::sandbox::Sandbox;
 use crate::tools;
 
-pub use applications::Application;
 pub use breakage::{LEAKED, METADATA};
 pub use others::{Another, Other};
 pub use service::Unit;
@@ -113,6 +113,17 @@ impl Machine {
     /// Which Debian it is.
     pub fn suite(&self) -> Suite {
         self.suite
+    }
+
+    /// Runs a pod with an application, which listens on 8080 in it.
+    ///
+    /// # Errors
+    ///
+    /// The runtime's own.
+    pub fn run_pod(&self, name: &str) -> Result<(Sandbox, Application)> {
+        let pod = self.run_sandbox(name)?;
+        let app = self.run_application(&pod, 8080, false)?;
+        Ok((pod, app))
     }
 
     /// Ends the machine and waits until nothing of it remains. Dropping does the same.

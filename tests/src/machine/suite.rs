@@ -126,7 +126,7 @@ fn newest_containerd(tree: &Path) -> Result<()> {
     let _ = fs::copy("/etc/resolv.conf", &names);
     let script = "set -e
         cd /root
-        apt-get update -qq
+        apt-get update -qq -o Acquire::Check-Valid-Until=false
         apt-get download -qq containerd/sid
         dpkg-deb -x containerd_*.deb new
         for program in containerd containerd-shim-runc-v2 ctr; do cp new/usr/bin/$program /usr/bin/$program; done

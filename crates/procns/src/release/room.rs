@@ -15,35 +15,40 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nodemend_hostfs::FileId;
 use nodemend_hostfs::mountinfo::{self, Mount};
-use nodemend_procns::NetnsId;
 use rustix::io::Errno;
 
-use crate::error::Error;
-use crate::release::{failed, is_mountpoint_file, not_the_same};
+use super::{check, failed, is_mountpoint_file, not_the_same};
+use crate::census::NetnsId;
+use crate::error::ReleaseError;
 
 /// No path has as many mounts on top of each other; a loop must end.
 const MOST: usize = 64;
 
 /// A mount namespace of this thread's own, a copy of the host's. Nothing that is mounted or unmounted in it is seen
 /// elsewhere, nor the other way round.
-pub(crate) struct Room {
+#[derive(Debug)]
+pub struct Room {
     /// What is mounted where. Only this thread changes it.
     mounts: HashMap<PathBuf, Vec<Option<u64>>>,
 }
 
 /// Does the work on each share in a private mount namespace of its own, on threads that end with them. No room is given
-/// to the work where there can be none: no right to make one.
-pub(crate) fn within<X: Send, T: Send>(
+/// to the work where there can be none: no right to make one. As a room has a copy of every mount, no file system that is
+/// unmounted meanwhile ends before the rooms do.
+///
+/// # Errors
+/// If a thread cannot be started.
+pub fn within<X: Send, T: Send>(
     shares: Vec<X>,
     work: impl Fn(Option<Room>, X) -> T + Sync,
-) -> Result<Vec<T>, Error> {
+) -> Result<Vec<T>, ReleaseError> {
     let work = &work;
     std::thread::scope(|scope| {
         let spawn = |share| {
             let worker = std::thread::Builder::new().name("private mounts".into());
             worker
                 .spawn_scoped(scope, move || work(Room::enter(), share))
-                .map_err(Error::Thread)
+                .map_err(ReleaseError::Thread)
         };
         let workers = shares.into_iter().map(spawn).collect::<Result<Vec<_>, _>>()?;
         let join = |worker: std::thread::ScopedJoinHandle<'_, T>| {
@@ -68,7 +73,7 @@ impl Room {
         Some(room)
     }
 
-    fn look(&mut self) -> Result<(), Error> {
+    fn look(&mut self) -> Result<(), ReleaseError> {
         self.mounts.clear();
         for mount in mounts()? {
             let netns = mount.netns_inode();
@@ -77,9 +82,13 @@ impl Room {
         Ok(())
     }
 
-    /// Removes `path`, an empty file on which nothing but this namespace is mounted. False if the kernel is too old
-    /// for that; then nothing was changed.
-    pub(crate) fn remove(&mut self, path: &Path, netns: NetnsId) -> Result<bool, Error> {
+    /// Removes `path`, an empty file on which nothing but this namespace is mounted, and with it the mounts. False if the
+    /// kernel is too old for that; then nothing was changed, and [`on_host`](super::on_host) can do it.
+    ///
+    /// # Errors
+    /// If something else stands there, or is mounted there as well; or what the kernel says.
+    pub fn remove(&mut self, path: &Path, netns: NetnsId) -> Result<bool, ReleaseError> {
+        check(path, netns)?;
         let alone = self
             .mounts
             .get(path)
@@ -100,7 +109,7 @@ impl Room {
 }
 
 /// The plain case: one mount on the file, and nothing over it.
-fn uncover_one(path: &Path, netns: NetnsId) -> Result<(), Error> {
+fn uncover_one(path: &Path, netns: NetnsId) -> Result<(), ReleaseError> {
     let look = || rustix::fs::lstat(path).map_err(failed("stat", path));
     if FileId::from(&look()?) != netns {
         return Err(not_the_same(path, "another thing is mounted there now"));
@@ -118,7 +127,7 @@ fn uncover_one(path: &Path, netns: NetnsId) -> Result<(), Error> {
 
 /// Takes off, in this thread's mount namespace, whatever is mounted on `path`, and what hides that. What then stands
 /// there must be the file that stood there all along.
-fn uncover(path: &Path, netns: NetnsId) -> Result<(), Error> {
+fn uncover(path: &Path, netns: NetnsId) -> Result<(), ReleaseError> {
     let mut file = None;
     for _ in 0..MOST {
         let mounts = mounts()?;
@@ -167,9 +176,9 @@ fn cover_of(path: &Path, mounts: &[Mount]) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-fn mounts() -> Result<Vec<Mount>, Error> {
+fn mounts() -> Result<Vec<Mount>, ReleaseError> {
     let table = Path::new("/proc/thread-self/mountinfo");
-    let read = |source| Error::Release {
+    let read = |source| ReleaseError::Io {
         what: "read",
         path: table.to_owned(),
         source,
