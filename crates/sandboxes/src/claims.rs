@@ -1,6 +1,6 @@
 //! What each source says of one sandbox.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use nodemend_evidence::{Claim, Evidence, Source};
@@ -8,11 +8,12 @@ use nodemend_hostfs::Spoken;
 use nodemend_procns::{Holder, NetnsId};
 use nodemend_runtime::{Keeper, Known};
 
+use crate::assemble::Subject;
 use crate::describe;
-use crate::ids::{Place, in_run, same_path};
+use crate::ids::{in_run, same_path};
 use crate::join::cni_names;
 use crate::lost::{self, Proof};
-use crate::scene::{Scene, Subject};
+use crate::scene::Scene;
 
 /// Programs that make sandboxes and keep records of their own.
 const OTHER_RUNTIMES: [&str; 2] = ["dockerd", "crio"];
@@ -189,10 +190,10 @@ fn processes(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
     }
 }
 
-/// It must be of a containerd that was asked: another one has other records.
+/// It must be of a containerd that was asked, and of one only: another one has other records.
 fn keeper(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
     let traces = &subject.traces;
-    let mut asked = HashSet::new();
+    let mut of: BTreeSet<PathBuf> = traces.tasks.iter().map(|(socket, _)| in_run(socket)).collect();
     for shim in &traces.shims {
         let Keeper::Containerd { address, .. } = &shim.keeper else {
             continue;
@@ -206,29 +207,31 @@ fn keeper(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
         if !scene.containerds.contains(&in_run(address)) {
             return Claim::unknown(not_asked("its shim was started by the containerd at", address));
         }
-        asked.insert(in_run(address));
+        of.insert(in_run(address));
     }
-    if asked.len() > 1 {
-        return Claim::unknown("it has shims of two containerds, with the same id");
-    }
-    let bundles = traces
-        .bundles
-        .iter()
-        .filter_map(|bundle| Some(Place::of(&bundle.path)?.state));
-    for state in bundles.chain(traces.state_dirs.iter().map(PathBuf::as_path)) {
-        if !is_beside_a_socket(scene, state) {
-            return Claim::unknown(not_asked(
-                "its files lie in the state directory of the containerd at",
-                state,
-            ));
-        }
+    for state in &traces.state_dirs {
+        match beside(scene, state) {
+            Some(socket) => of.insert(socket),
+            None => {
+                return Claim::unknown(not_asked(
+                    "its files lie in the state directory of the containerd at",
+                    state,
+                ));
+            }
+        };
     }
     if scene.containerds.is_empty() {
         return Claim::unknown("no containerd was asked");
     }
-    match asked.into_iter().next() {
-        Some(address) => Claim::absent(format!("{}, which was asked", address.display())),
-        None => unkept(scene, subject),
+    let mut of = of.into_iter();
+    match (of.next(), of.next()) {
+        (Some(one), Some(other)) => Claim::unknown(format!(
+            "it has parts of two containerds ({} and {}), under the same id",
+            one.display(),
+            other.display()
+        )),
+        (Some(one), None) => Claim::absent(format!("{}, which was asked", one.display())),
+        (None, _) => unkept(scene),
     }
 }
 
@@ -239,27 +242,24 @@ fn not_asked(what: &str, at: &Path) -> String {
     )
 }
 
-/// A containerd listens in its state directory, or in the one above it (microk8s).
-fn is_beside_a_socket(scene: &Scene<'_>, state: &Path) -> bool {
-    let state = in_run(state);
-    scene.containerds.iter().any(|socket| {
+/// The containerd that listens in its state directory, or in the one above it (microk8s).
+fn beside(scene: &Scene<'_>, state: &Path) -> Option<PathBuf> {
+    let is_there = |socket: &&PathBuf| {
         let dir = socket.parent().unwrap_or(Path::new("/"));
         state == dir || state == dir.join("containerd")
-    })
+    };
+    scene.containerds.iter().find(is_there).cloned()
 }
 
 /// Without a shim, a bundle, a task or a mount nothing says whose it was: it may be anybody's who runs on this node.
-fn unkept(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
-    let traces = &subject.traces;
-    let known = !traces.bundles.is_empty() || !traces.tasks.is_empty() || !traces.state_dirs.is_empty();
+fn unkept(scene: &Scene<'_>) -> Claim {
     let mut processes = scene.survey.census.processes.iter();
-    let other = processes.find(|process| OTHER_RUNTIMES.contains(&process.comm.as_str()));
-    match other {
-        Some(other) if !known => Claim::unknown(format!(
+    match processes.find(|process| OTHER_RUNTIMES.contains(&process.comm.as_str())) {
+        Some(other) => Claim::unknown(format!(
             "nothing of it says which runtime made it, and {} (pid {}) runs here",
             other.comm, other.pid
         )),
-        Some(_) | None => Claim::absent("every containerd that was found was asked"),
+        None => Claim::absent("every containerd that was found was asked"),
     }
 }
 

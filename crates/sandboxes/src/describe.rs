@@ -109,7 +109,7 @@ pub(crate) fn twin(sandbox: &Sandbox) -> String {
 
 /// One line that names it.
 pub(crate) fn title(sandbox: &Sandbox) -> String {
-    let mut title = format!("sandbox {}", sandbox.id);
+    let mut title = sandbox.id.clone();
     if let Some(namespace) = &sandbox.namespace {
         let _ = write!(title, " ({namespace})");
     }

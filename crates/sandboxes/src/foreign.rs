@@ -4,8 +4,9 @@ use std::path::Path;
 
 use nodemend_runtime::Keeper;
 
+use crate::assemble::Subject;
 use crate::ids::is_cni_mount;
-use crate::scene::{Scene, Subject};
+use crate::scene::Scene;
 
 /// Docker's containers in containerd (moby, `daemon/config`, `ContainerdNamespace`).
 const DOCKER: [&str; 2] = ["moby", "plugins.moby"];
@@ -49,10 +50,7 @@ pub(crate) fn foreign(scene: &Scene<'_>, subject: &Subject<'_>) -> Option<String
         || !traces.bundles.is_empty()
         || !traces.tasks.is_empty()
         || !traces.state_dirs.is_empty();
-    if own {
-        return None;
-    }
-    if traces.processes.is_empty() {
+    if own || traces.processes.is_empty() {
         return None;
     }
     by_cgroup(scene, subject)

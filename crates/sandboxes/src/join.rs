@@ -8,6 +8,7 @@ use nodemend_procns::{Detail, Holder, NetnsId, Process as Seen};
 use nodemend_runtime::{BundleDir, Keeper, Known, Record, RecordKind, Shim as Watcher};
 
 use crate::ids::{Place, in_run, is_cni_mount, is_long, pod_of_cgroup, same_path};
+use crate::sandbox::SandboxMount;
 use crate::survey::{Survey, container_of};
 
 /// The traces of one sandbox.
@@ -27,7 +28,9 @@ pub(crate) struct Traces<'a> {
     pub(crate) tasks: Vec<(&'a Path, &'a Record)>,
     /// Its network namespace.
     pub(crate) netns: Option<NetnsId>,
-    /// The directories of the containerds that its mounts lie in.
+    /// Its mounts, but for those of its network namespace.
+    pub(crate) mounts: Vec<&'a SandboxMount>,
+    /// The state directories of the containerds that its mounts and its bundles lie in.
     pub(crate) state_dirs: BTreeSet<PathBuf>,
     /// Facts that do not go together.
     pub(crate) contradictions: Vec<String>,
@@ -94,9 +97,11 @@ impl<'a> Join<'a> {
 
     fn bundles(&mut self) {
         for bundle in &self.survey.leftovers.bundles {
-            self.enter(bundle.namespace.as_deref(), &bundle.id)
-                .bundles
-                .push(bundle);
+            let traces = self.enter(bundle.namespace.as_deref(), &bundle.id);
+            traces.bundles.push(bundle);
+            traces
+                .state_dirs
+                .extend(Place::of(&bundle.path).map(|place| in_run(place.state)));
         }
     }
 
@@ -201,7 +206,8 @@ impl<'a> Join<'a> {
         for mount in &self.survey.places.mounts {
             if let Some(place) = Place::of(&mount.mountpoint) {
                 let traces = self.enter(place.namespace, place.id);
-                traces.state_dirs.insert(place.state.to_owned());
+                traces.mounts.push(mount);
+                traces.state_dirs.insert(in_run(place.state));
             }
         }
     }

@@ -154,3 +154,8 @@ pub fn silent(survey: &Survey) -> Vec<String> {
         .chain(survey.leftovers.unread.iter().cloned())
         .collect()
 }
+
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod assemble;
 pub mod blocking;
 mod claims;
 mod describe;

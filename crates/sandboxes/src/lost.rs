@@ -11,9 +11,10 @@ use nodemend_evidence::Claim;
 use nodemend_hostfs::Spoken;
 use nodemend_runtime::Made;
 
+use crate::assemble::Subject;
 use crate::ids::in_run;
 use crate::judge::Policy;
-use crate::scene::{Scene, Subject};
+use crate::scene::Scene;
 
 /// How much younger the database must be, in seconds: the start of a process is counted since boot and the birth of a
 /// file by the wall clock, which is set now and then by a little.
@@ -57,18 +58,21 @@ pub(crate) fn proof(scene: &Scene<'_>, subject: &Subject<'_>, socket: &Path) -> 
         return Proof::Untold("nothing tells when this sandbox began".to_owned());
     };
     let ago = Spoken(now.saturating_sub(made));
-    match made.checked_sub(since) {
-        Some(later) if later > MARGIN => Proof::Younger(format!(
-            "made {ago} ago, {} after this sandbox began: no record of it can be in it",
-            Spoken(later)
-        )),
-        Some(_) => Proof::Older(format!(
-            "made {ago} ago, which is too close to when this sandbox began"
-        )),
-        None => Proof::Older(format!(
-            "made {ago} ago, before this sandbox began: a record of it may have been in it"
-        )),
+    if made > since + MARGIN {
+        let later = Spoken(made - since);
+        return Proof::Younger(format!(
+            "made {ago} ago, {later} after this sandbox began: no record of it can be in it"
+        ));
     }
+    if made + MARGIN < since {
+        return Proof::Older(format!(
+            "made {ago} ago, before this sandbox began: a record of it may have been in it"
+        ));
+    }
+    Proof::Untold(format!(
+        "made {ago} ago, within {} of when this sandbox began: too close for the clocks to tell",
+        Spoken(MARGIN)
+    ))
 }
 
 impl Proof {
