@@ -90,6 +90,9 @@ pub enum Error {
     /// Something on the node is not as a step needs it. The step did nothing.
     #[error("{0}")]
     Unfit(String),
+    /// Leftover sandboxes.
+    #[error(transparent)]
+    Sandboxes(#[from] nodemend_sandboxes::Error),
     /// Leftover veth pairs.
     #[error(transparent)]
     Veth(#[from] nodemend_veth::Error),

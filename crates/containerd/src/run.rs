@@ -271,8 +271,7 @@ impl<'w, 'a> Work<'w, 'a> {
     fn start(&mut self, run: &Run, options: &Options) -> Result<Vec<String>, Error> {
         let mut said = services::start_containerd(run, options)?;
         if run.pods == PodChoice::Reap {
-            let now = self.clock.now();
-            said.extend(leftovers::reap(run, &now, options, self.tools, &mut self.journal)?);
+            said.extend(leftovers::reap(run, options, self.tools, &mut self.journal)?);
         }
         said.extend(services::start_kubelet(run, options)?);
         Ok(said)

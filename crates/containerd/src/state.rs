@@ -293,6 +293,7 @@ pub(crate) mod tests {
                 program: "/usr/bin/containerd".into(),
                 origin: Origin::Default,
                 elsewhere: Vec::new(),
+                cri_disabled: false,
             },
             containerd: service,
             kubelet: None,

@@ -33,7 +33,7 @@ pub async fn delete_task(
     deadline: Duration,
 ) -> Result<TaskEnd, String> {
     let call = async {
-        let line = connect(host, socket).await?;
+        let line = connect(host, socket).await.map_err(|refusal| refusal.reason)?;
         let request = DeleteTaskRequest {
             container_id: id.to_owned(),
         };

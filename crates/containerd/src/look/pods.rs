@@ -235,7 +235,7 @@ fn records(knowledge: &Knowledge) -> impl Iterator<Item = (&Answer, &Record)> {
     knowledge.answers.iter().flat_map(|answer| {
         let records = match &answer.known {
             Known::Records(records) => records.as_slice(),
-            Known::Unknown(_) | Known::NotOffered(_) => &[],
+            Known::Unknown(_) | Known::Doubted(_) | Known::NotOffered(_) => &[],
         };
         records.iter().map(move |record| (answer, record))
     })

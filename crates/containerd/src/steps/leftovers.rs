@@ -42,15 +42,16 @@ pub(crate) fn decided(pods: PodChoice) -> &'static str {
 }
 
 /// Ends the pods of before. All of them must end: kubelet is about to start them a second time.
+///
+/// None is too young: kubelet does not run, and so nobody makes new ones.
 pub(crate) fn reap(
     run: &Run,
-    now: &Moment,
     options: &Options,
     tools: &mut Tools<'_>,
     journal: &mut Journal,
 ) -> Result<Vec<String>, Error> {
     let setting = Setting::find(options);
-    let cleared = sandboxes::clear(run, since_stop(run, now), options, &setting, tools, journal)?;
+    let cleared = sandboxes::clear(run, (Duration::ZERO, true), options, &setting, tools, journal)?;
     let left: Vec<String> = cleared.failed().into_iter().chain(cleared.undecided.clone()).collect();
     match left.is_empty() {
         true => Ok(cleared.said()),
@@ -72,7 +73,7 @@ pub(crate) fn all(
     let grace = since_stop(run, now);
     let setting = Setting::find(options);
     let mut said = Vec::new();
-    said.extend(sandboxes::clear(run, grace, options, &setting, tools, journal)?.said());
+    said.extend(sandboxes::clear(run, (grace, false), options, &setting, tools, journal)?.said());
     said.extend(veth(grace, options, &setting, tools, journal)?.said());
     said.extend(ipam(run, grace, options, &setting, tools, journal)?.said());
     Ok(said)
