@@ -72,6 +72,14 @@ fn container_config(port: u16, stubborn: bool) -> Result<v1::ContainerConfig> {
     let there = LIBRARIES.iter().filter(|dir| std::path::Path::new(dir).is_dir());
     let mut mounts: Vec<v1::Mount> = there.map(|dir| mount(dir, dir)).collect();
     mounts.push(mount(&program, PROGRAM));
+    // Its own process ids, as most pods have it: the application is the first process of its container.
+    let security = v1::LinuxContainerSecurityContext {
+        namespace_options: Some(v1::NamespaceOption {
+            pid: v1::NamespaceMode::Container.into(),
+            ..v1::NamespaceOption::default()
+        }),
+        ..v1::LinuxContainerSecurityContext::default()
+    };
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata {
             name: format!("app-{port}"),
@@ -83,7 +91,10 @@ fn container_config(port: u16, stubborn: bool) -> Result<v1::ContainerConfig> {
         }),
         command,
         mounts,
-        linux: Some(v1::LinuxContainerConfig::default()),
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(security),
+            ..v1::LinuxContainerConfig::default()
+        }),
         ..v1::ContainerConfig::default()
     })
 }

@@ -51,7 +51,7 @@ pub use links::Link;
 pub use node::Node;
 pub use options::{Engine, Options};
 pub use process::Process;
-pub use remains::Remains;
+pub use remains::{POD_CGROUP, Remains};
 pub use sandbox::{CNI_CACHE, Sandbox};
 pub use second::Second;
 pub use watch::{Seen, Watch};

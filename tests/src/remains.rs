@@ -12,6 +12,9 @@ use crate::sandbox::{CNI_CACHE, Sandbox};
 /// The traces of a sandbox, each in words. Empty when nothing is left of it.
 pub type Remains = Vec<String>;
 
+/// How the cgroup of a pod is named among the remains. Kubelet removes it when it is empty.
+pub const POD_CGROUP: &str = "the pod's cgroup";
+
 /// Where containerd keeps what a sandbox shares among its containers, below its state directory.
 const SANDBOXES: &str = "/run/containerd/io.containerd.grpc.v1.cri/sandboxes";
 
@@ -40,9 +43,15 @@ impl Node {
             remains.push(format!("link {}", sandbox.host_veth));
         }
         let roots = cgroups::directories(self.cgroup());
+        let named = |name: &str| names(name, &ids);
+        roots
+            .iter()
+            .for_each(|root| below(root, &named, "cgroup", &mut remains));
         let pod = format!("pod{}", sandbox.uid);
-        let named = |name: &str| name == pod || names(name, &ids);
-        roots.iter().for_each(|root| below(root, &named, &mut remains));
+        let named = |name: &str| name == pod;
+        roots
+            .iter()
+            .for_each(|root| below(root, &named, POD_CGROUP, &mut remains));
         for dir in [CNI_CACHE, BUNDLES, SANDBOXES, RUNC] {
             let left = self.names(dir).into_iter().filter(|name| names(name, &ids));
             remains.extend(left.map(|name| format!("{dir}/{name}")));
@@ -71,14 +80,14 @@ fn names(text: &str, ids: &[&str]) -> bool {
     ids.iter().any(|id| text.contains(id))
 }
 
-fn below(dir: &Path, named: &dyn Fn(&str) -> bool, found: &mut Remains) {
+fn below(dir: &Path, named: &dyn Fn(&str) -> bool, what: &str, found: &mut Remains) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     for entry in directories {
         let path: PathBuf = entry.path();
         if named(&entry.file_name().to_string_lossy()) {
-            found.push(format!("cgroup {}", path.display()));
+            found.push(format!("{what} {}", path.display()));
         }
-        below(&path, named, found);
+        below(&path, named, what, found);
     }
 }

@@ -7,7 +7,7 @@
 )]
 
 use nodemend_lab::tool::{Fingerprint, Report, soon};
-use nodemend_lab::{Application, Engine, Node, Options, Sandbox};
+use nodemend_lab::{Application, Engine, Node, Options, POD_CGROUP, Sandbox};
 
 /// A node after the wipe: sandboxes that nobody remembers and that run an application each, willing and stubborn in turns,
 /// and pods of after.
@@ -66,12 +66,20 @@ impl Incident {
     }
 }
 
+/// An interrupted run may have ended all that names a pod. Then its empty cgroup is left to kubelet, which removes those of
+/// pods that it does not know.
+fn but_the_pods_cgroup(mut remains: Vec<String>) -> Vec<String> {
+    remains.retain(|one| !one.starts_with(POD_CGROUP));
+    remains
+}
+
 const REAP: &str = "mend-sandboxes --reap --apply --yes --yes";
 
-fn outcomes(report: &Report) -> Vec<(String, String)> {
-    let orphans = report.items.iter().filter(|item| item.verdict == "orphan");
-    let one = |item: &nodemend_lab::tool::Item| (item.name(), format!("{:?}", item.outcome));
-    orphans.map(one).collect()
+/// What became of a sandbox: the state, and what was said of it.
+fn outcome(report: &Report, pod: &Sandbox) -> (String, String) {
+    let item = report.items.iter().find(|item| item.subject["id"] == pod.id.as_str()).unwrap();
+    let said = item.outcome.as_ref().and_then(|outcome| outcome["detail"].as_str());
+    (item.outcome().to_owned(), said.unwrap_or_default().to_owned())
 }
 
 #[test]
@@ -109,11 +117,8 @@ fn forgotten_sandboxes_are_ended_and_nothing_of_them_is_left() {
 fn a_stubborn_application_is_killed_and_a_willing_one_ends_by_itself() {
     let scene = Incident::new(2, 1);
     let ran = scene.node.mend(REAP).unwrap();
-    let outcomes = outcomes(&ran.ended(0).unwrap());
-    let of = |n: usize| {
-        let id = &scene.forgotten[n].0.id;
-        outcomes.iter().find(|(name, _)| name == id).unwrap().1.clone()
-    };
+    let report = ran.ended(0).unwrap();
+    let of = |n: usize| outcome(&report, &scene.forgotten[n].0).1;
     // Pause is killed in either.
     assert!(
         of(0).contains("1 process ended when asked, 1 process was killed"),
@@ -154,14 +159,10 @@ fn a_busy_mount_stops_its_own_sandbox_only_and_its_holder_is_named() {
 
     let ran = node.mend(REAP).unwrap();
     let report = ran.ended(4).unwrap();
-    let of = |id: &str| report.items.iter().find(|item| item.name() == id).unwrap();
-    assert_eq!(of(&busy.id).outcome(), "failed", "{ran}");
-    let said = format!("{:?}", of(&busy.id).outcome);
-    assert!(
-        said.contains(&format!("process {holder} (sleep) by its cwd")),
-        "{said}"
-    );
-    assert_eq!(of(&scene.forgotten[1].0.id).outcome(), "mended", "{ran}");
+    let (state, said) = outcome(&report, busy);
+    assert_eq!(state, "failed", "{said}");
+    assert!(said.contains(&format!("process {holder} (sleep) by its cwd")), "{said}");
+    assert_eq!(outcome(&report, &scene.forgotten[1].0).0, "mended", "{ran}");
     let (other, of_other) = &scene.forgotten[1];
     assert_eq!(node.remains(other, of_other), [] as [String; 0]);
     assert!(node.is_alive(holder), "who holds it is not ended");
@@ -169,7 +170,7 @@ fn a_busy_mount_stops_its_own_sandbox_only_and_its_holder_is_named() {
     node.kill(&[holder]).unwrap();
     let again = node.mend(REAP).unwrap();
     again.ended(0).unwrap();
-    assert_eq!(node.remains(busy, apps), [] as [String; 0], "{again}");
+    assert_eq!(but_the_pods_cgroup(node.remains(busy, apps)), [] as [String; 0], "{again}");
 }
 
 #[test]
@@ -181,11 +182,7 @@ fn a_failed_del_keeps_the_addresses_and_says_so() {
     let report = ran.ended(0).unwrap();
     node.mend_del();
     let (pod, apps) = &scene.forgotten[0];
-    let said = outcomes(&report)
-        .into_iter()
-        .find(|(name, _)| *name == pod.id)
-        .unwrap()
-        .1;
+    let said = outcome(&report, pod).1;
     assert!(
         said.contains("the plugin has its reasons") && said.contains("mend-ipam"),
         "{said}"
