@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::Machine;
 use crate::cri::{self, Cri};
 use crate::error::{LabError, Result};
+use crate::breakage::random_id;
 use crate::sandbox::random_uuid;
+use crate::tools;
 
 /// A second containerd, with everything of its own, as a CI runner has it.
 const CONFIG: &str = r#"version = 2
@@ -52,8 +54,7 @@ Restart=always
 
 const SOCKET: &str = "/run/containerd-other/containerd.sock";
 
-/// One line each: a namespace as netavark mounts it, plugged into podman's bridge; a container's root on podman's storage; conmon with the
-/// container's process below it, in a cgroup of libpod.
+/// One line each: a namespace as netavark mounts it, plugged into podman's bridge; a container's root on podman's storage.
 const PODMAN: &str = r#"
 mkdir -p /run/netns
 touch /run/netns/NETNS
@@ -65,8 +66,6 @@ ip link set veth0 master podman0 up
 storage=/var/lib/containers/storage/overlay/aaaa
 mkdir -p $storage/lower $storage/diff $storage/work $storage/merged
 mount -t overlay overlay -o lowerdir=$storage/lower,upperdir=$storage/diff,workdir=$storage/work $storage/merged
-mkdir -p /usr/libexec/podman
-ln -sf /usr/bin/sleep /usr/libexec/podman/conmon
 "#;
 
 /// The second containerd and a sandbox of it.
@@ -85,8 +84,8 @@ pub struct Other {
     pub netns: PathBuf,
     /// Where its container's root is mounted.
     pub mount: PathBuf,
-    /// Its container's process.
-    pub pid: u32,
+    /// Its container's process, and conmon.
+    pub processes: [u32; 2],
 }
 
 impl Machine {
@@ -147,19 +146,33 @@ impl Machine {
         let name = format!("netns-{}", random_uuid()?);
         self.shell(&PODMAN.replace("NETNS", &name))?;
         let netns = Path::new("/run/netns").join(name);
-        let pid = self.spawn_in_netns(&netns, &["/usr/libexec/podman/conmon", "infinity"])?;
+        let pid = self.spawn_in_netns(&netns, &["sleep", "infinity"])?;
+        let conmon = self.conmon(&random_id()?)?;
         self.shell(&format!(
             "for top in /sys/fs/cgroup/systemd /sys/fs/cgroup/memory /sys/fs/cgroup; do
                [ -e $top/cgroup.procs ] || continue
                mkdir -p $top/machine.slice/libpod-aaaa.scope
-               echo {pid} >$top/machine.slice/libpod-aaaa.scope/cgroup.procs && break
+               echo {pid} >$top/machine.slice/libpod-aaaa.scope/cgroup.procs
+               echo {conmon} >$top/machine.slice/libpod-aaaa.scope/cgroup.procs
+               break
              done"
         ))?;
         Ok(Other {
             netns,
             mount: PathBuf::from("/var/lib/containers/storage/overlay/aaaa/merged"),
-            pid,
+            processes: [pid, conmon],
         })
+    }
+
+    /// The program that watches over a container of podman's, with its command line.
+    fn conmon(&self, id: &str) -> Result<u32> {
+        let link = "/run/lab/bin/conmon";
+        let lab = tools::lab_binary()?;
+        self.shell(&format!("mkdir -p /run/lab/bin; ln -sfn {} {link}", lab.display()))?;
+        let bundle = format!("/var/lib/containers/storage/overlay-containers/{id}/userdata");
+        let argv = ["--api-version", "1", "-c", id, "-u", id, "-r", "/usr/bin/crun", "-b", &bundle, "-n", "web"];
+        let line: Vec<&str> = std::iter::once(link).chain(argv).collect();
+        self.detach(&["--argv0", "/usr/bin/conmon"], &line)
     }
 
     /// Whether all of it is as it was.
@@ -167,7 +180,7 @@ impl Machine {
         let mounts = self.read("/proc/1/mounts").unwrap_or_default();
         let mounted = |path: &Path| mounts.contains(&format!(" {} ", path.display()));
         let plugged = self.exec(&["ip", "-o", "link", "show", "master", "podman0"]);
-        self.is_alive(other.pid)
+        other.processes.iter().all(|pid| self.is_alive(*pid))
             && mounted(&other.netns)
             && mounted(&other.mount)
             && plugged.is_ok_and(|links| links.contains("veth0"))
