@@ -77,8 +77,15 @@ const REAP: &str = "mend-sandboxes --reap --apply --yes --yes";
 
 /// What became of a sandbox: the state, and what was said of it.
 fn outcome(report: &Report, pod: &Sandbox) -> (String, String) {
-    let item = report.items.iter().find(|item| item.subject["id"] == pod.id.as_str()).unwrap();
-    let said = item.outcome.as_ref().and_then(|outcome| outcome["detail"].as_str());
+    let item = report
+        .items
+        .iter()
+        .find(|item| item.subject["id"] == pod.id.as_str())
+        .unwrap();
+    let said = item
+        .outcome
+        .as_ref()
+        .and_then(|outcome| outcome["detail"].as_str());
     (item.outcome().to_owned(), said.unwrap_or_default().to_owned())
 }
 
@@ -161,7 +168,10 @@ fn a_busy_mount_stops_its_own_sandbox_only_and_its_holder_is_named() {
     let report = ran.ended(4).unwrap();
     let (state, said) = outcome(&report, busy);
     assert_eq!(state, "failed", "{said}");
-    assert!(said.contains(&format!("process {holder} (sleep) by its cwd")), "{said}");
+    assert!(
+        said.contains(&format!("process {holder} (sleep) by its cwd")),
+        "{said}"
+    );
     assert_eq!(outcome(&report, &scene.forgotten[1].0).0, "mended", "{ran}");
     let (other, of_other) = &scene.forgotten[1];
     assert_eq!(node.remains(other, of_other), [] as [String; 0]);
@@ -170,7 +180,70 @@ fn a_busy_mount_stops_its_own_sandbox_only_and_its_holder_is_named() {
     node.kill(&[holder]).unwrap();
     let again = node.mend(REAP).unwrap();
     again.ended(0).unwrap();
-    assert_eq!(but_the_pods_cgroup(node.remains(busy, apps)), [] as [String; 0], "{again}");
+    assert_eq!(
+        but_the_pods_cgroup(node.remains(busy, apps)),
+        [] as [String; 0],
+        "{again}"
+    );
+}
+
+/// The state of a process that no signal reaches: `D`.
+#[test]
+fn a_process_that_does_not_die_is_named_and_the_rest_of_its_sandbox_stays() {
+    let scene = Incident::new(2, 1);
+    let node = &scene.node;
+    let (frozen, apps) = &scene.forgotten[0];
+    let Some(freezer) = freezer(node, &apps[0]) else {
+        // Only cgroup v1 freezes so that SIGKILL waits; v2 lets it through.
+        node.shell(&format!("echo 1 > {}/cgroup.freeze", unified(node, &apps[0])))
+            .unwrap();
+        node.mend(REAP).unwrap().ended(0).unwrap();
+        assert_eq!(scene.remains(), [] as [String; 0]);
+        return;
+    };
+    node.shell(&format!("echo FROZEN > {freezer}")).unwrap();
+
+    let ran = node.mend(REAP).unwrap();
+    let report = ran.ended(4).unwrap();
+    let (state, said) = outcome(&report, frozen);
+    assert_eq!(state, "failed", "{said}");
+    let named = format!("killed, but not ended: process {} ", apps[0].pid);
+    assert!(said.contains(&named) && said.contains("state D"), "{said}");
+    assert_eq!(outcome(&report, &scene.forgotten[1].0).0, "mended", "{ran}");
+    let remains = node.remains(frozen, apps).join("\n");
+    for kind in [
+        "process",
+        "mount",
+        "netns",
+        "cgroup",
+        "io.containerd.runtime.v2.task",
+    ] {
+        assert!(remains.contains(kind), "its {kind} stays: {remains}");
+    }
+
+    node.shell(&format!("echo THAWED > {freezer}")).unwrap();
+    soon("the end of the thawed process", || !node.is_alive(apps[0].pid)).unwrap();
+    node.mend(REAP).unwrap().ended(0).unwrap();
+    assert_eq!(but_the_pods_cgroup(scene.remains()), [] as [String; 0]);
+}
+
+fn freezer(node: &Node, app: &Application) -> Option<String> {
+    let path = cgroup_of(node, app, "freezer");
+    path.map(|path| format!("/sys/fs/cgroup/freezer{path}/freezer.state"))
+}
+
+fn unified(node: &Node, app: &Application) -> String {
+    format!("/sys/fs/cgroup{}", cgroup_of(node, app, "").unwrap())
+}
+
+/// The path of its cgroup in the hierarchy of a controller.
+fn cgroup_of(node: &Node, app: &Application, controller: &str) -> Option<String> {
+    let all = node.read(format!("/proc/{}/cgroup", app.pid)).unwrap();
+    let mut lines = all
+        .lines()
+        .map(|line| line.splitn(3, ':').skip(1).collect::<Vec<_>>());
+    let own = lines.find(|line| line[0] == controller)?;
+    Some(own[1].to_owned())
 }
 
 #[test]
@@ -221,7 +294,10 @@ fn killed_at_any_step_a_run_is_finished_by_the_next() {
         assert!(killed || nth > 8, "it makes no {nth} steps");
         soon(
             &format!("the end of what is left after a kill at step {nth}"),
-            || scene.node.mend(REAP).unwrap().exited(0).is_ok() && scene.remains().is_empty(),
+            || {
+                scene.node.mend(REAP).unwrap().exited(0).is_ok()
+                    && but_the_pods_cgroup(scene.remains()).is_empty()
+            },
         )
         .unwrap_or_else(|error| panic!("{error}: {:#?}", scene.remains()));
         let changes = clean.changes(&scene.node.fingerprint().unwrap());

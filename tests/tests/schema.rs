@@ -20,7 +20,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn schemas() -> [(&'static str, &'static str, Schema); 2] {
+fn schemas() -> [(&'static str, &'static str, Schema); 3] {
     [
         (
             "mend-veth",
@@ -31,6 +31,11 @@ fn schemas() -> [(&'static str, &'static str, Schema); 2] {
             "mend-ipam",
             "ipam",
             schema_for!(Document<nodemend_ipam::Reservation, nodemend_ipam::Details>),
+        ),
+        (
+            "mend-sandboxes",
+            "sandboxes",
+            schema_for!(Document<nodemend_sandboxes::Sandbox, nodemend_sandboxes::Details>),
         ),
     ]
 }

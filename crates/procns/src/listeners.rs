@@ -75,10 +75,9 @@ pub fn listeners(host: &Host, processes: &[&Process]) -> Result<Vec<Listener>, E
     let work = move |pid: &u32, pulse: &Pulse, answer: &mut dyn FnMut(Listener)| {
         for table in TABLES {
             pulse.beat();
-            match waiting(&proc, *pid, table) {
-                Ok(found) => found.into_iter().for_each(&mut *answer),
-                // The process has ended, or the kernel has no IPv6.
-                Err(_) => {}
+            // If not: the process has ended, or the kernel has no IPv6.
+            if let Ok(found) = waiting(&proc, *pid, table) {
+                found.into_iter().for_each(&mut *answer);
             }
         }
     };

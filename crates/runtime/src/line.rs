@@ -50,6 +50,12 @@ impl From<String> for Refusal {
     }
 }
 
+impl From<Refusal> for String {
+    fn from(refusal: Refusal) -> Self {
+        refusal.reason
+    }
+}
+
 impl From<Refusal> for Silence {
     fn from(refusal: Refusal) -> Self {
         Self::Unknown(refusal.reason)

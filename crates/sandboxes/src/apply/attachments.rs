@@ -54,10 +54,6 @@ fn refusal(sandbox: &Sandbox, entry: &CacheEntry) -> Option<String> {
             "{file}: holds no configuration, so its DEL cannot be repeated"
         ));
     }
-    if !sandbox.containers.iter().any(|one| one.id == entry.container_id) && entry.container_id != sandbox.id
-    {
-        return Some(format!("{file}: is of container {}", entry.container_id));
-    }
     // Nothing there is well: then the DEL frees what needs no namespace.
     let there = rustix::fs::stat(&entry.netns).ok()?;
     let own = sandbox.network.as_ref().map(|network| network.netns);

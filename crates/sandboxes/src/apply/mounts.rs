@@ -1,5 +1,6 @@
 //! Unmounting what was mounted for a sandbox: never lazily, never by force.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nodemend_hostfs::Host;
@@ -7,7 +8,6 @@ use nodemend_hostfs::descent::mount_id;
 use nodemend_hostfs::mountinfo::{self, Mount};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
-use std::os::fd::AsFd;
 
 use super::holders;
 use super::place::Place;
@@ -74,8 +74,10 @@ fn top_of(place: &Place, table: &[Mount]) -> Result<Option<u64>, Error> {
         return Ok(None);
     };
     let by_table = || {
-        let here = table.iter().filter(|mount| mount.mountpoint == place.path());
-        here.last().map(|mount| mount.id)
+        let mut last_first = table.iter().rev();
+        last_first
+            .find(|mount| mount.mountpoint == place.path())
+            .map(|mount| mount.id)
     };
     Ok(mount_id(file.as_fd()).or_else(by_table))
 }
