@@ -135,7 +135,7 @@ fn veth(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let (summary, undecided) = (plan.summary(), undecided(&plan));
+    let (summary, undecided) = (plan.summary(), undecided(&plan, |_| true));
     let mut outcomes = Vec::new();
     if summary.orphans > 0 {
         let again = look()?;
@@ -177,7 +177,7 @@ fn ipam(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let (summary, undecided) = (plan.summary(), undecided(&plan));
+    let (summary, undecided) = (plan.summary(), undecided(&plan, |_| true));
     let mut outcomes = Vec::new();
     if summary.orphans > 0 {
         let names: Vec<_> = plan
@@ -210,11 +210,11 @@ fn ipam(
     })
 }
 
-/// What a plan leaves alone because it is not proven either way, with the reason.
-pub(crate) fn undecided<T: Subject>(plan: &Plan<T>) -> Vec<String> {
+/// What a plan leaves alone of ours because it is not proven either way, with the reason.
+pub(crate) fn undecided<T: Subject>(plan: &Plan<T>, is_ours: impl Fn(&T) -> bool) -> Vec<String> {
     let kept = plan.verdicts().iter().filter_map(|verdict| match verdict {
-        Verdict::Undecided(kept) => Some(format!("{}: {}", kept.subject.title(), kept.reason)),
-        Verdict::Live(_) | Verdict::Foreign(_) | Verdict::Orphan(_) => None,
+        Verdict::Undecided(kept) if is_ours(&kept.subject) => Some(format!("{}: {}", kept.subject.title(), kept.reason)),
+        Verdict::Undecided(_) | Verdict::Live(_) | Verdict::Foreign(_) | Verdict::Orphan(_) => None,
     });
     kept.collect()
 }

@@ -41,7 +41,8 @@ pub(crate) fn clear(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let (summary, undecided) = (plan.summary(), undecided(&plan));
+    let undecided = undecided(&plan, |sandbox| is_of(sandbox, &run.settings));
+    let summary = plan.summary();
     let ours: Vec<Orphan<Sandbox>> = plan
         .into_orphans()
         .into_iter()
