@@ -89,7 +89,7 @@ fn import_pause(machine: &Machine) {
 }
 
 fn mend(machine: &Machine, flags: &str) -> Ran {
-    let line = format!("mend-containerd --output json {flags}");
+    let line = format!("mend-containerd {flags} --output json");
     machine.ran(&line.split_whitespace().collect::<Vec<_>>()).unwrap()
 }
 
