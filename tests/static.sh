@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 target=x86_64-unknown-linux-gnu
 limit=5000000
-tools=(mend-veth mend-ipam mend-pods mend-sandboxes mend-rm)
+tools=(mend-veth mend-ipam mend-pods mend-sandboxes mend-rm mend-containerd)
 
 packages=()
 for tool in "${tools[@]}"; do packages+=(-p "$tool"); done

@@ -30,7 +30,8 @@ pub struct Application {
 }
 
 impl Node {
-    /// Starts an application in a sandbox, and waits until it listens. A stubborn one does not end when it is asked to.
+    /// Starts an application in a sandbox, and waits until it listens. A stubborn one does not end when it is asked to, and
+    /// has process ids of its own; others share the pod's.
     ///
     /// # Errors
     ///
@@ -72,10 +73,14 @@ fn container_config(port: u16, stubborn: bool) -> Result<v1::ContainerConfig> {
     let there = LIBRARIES.iter().filter(|dir| std::path::Path::new(dir).is_dir());
     let mut mounts: Vec<v1::Mount> = there.map(|dir| mount(dir, dir)).collect();
     mounts.push(mount(&program, PROGRAM));
-    // Its own process ids, as most pods have it: the application is the first process of its container.
+    // The first process of its process ids hears no SIGTERM; one that shares the pod's is not the first.
+    let pids = match stubborn {
+        true => v1::NamespaceMode::Container,
+        false => v1::NamespaceMode::Pod,
+    };
     let security = v1::LinuxContainerSecurityContext {
         namespace_options: Some(v1::NamespaceOption {
-            pid: v1::NamespaceMode::Container.into(),
+            pid: pids.into(),
             ..v1::NamespaceOption::default()
         }),
         ..v1::LinuxContainerSecurityContext::default()

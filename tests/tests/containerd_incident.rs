@@ -268,6 +268,9 @@ fn rolled_back_the_old_pods_records_are_there() {
     let known = sorted(machine);
     assert_eq!(known.len(), 3);
     rolled_back_at_every_write(machine, "--even-if-healthy", || {
+        soon(Duration::from_secs(20), "the records of before", || {
+            machine.list_sandboxes().is_ok()
+        });
         assert_eq!(sorted(machine), known);
         assert!(scene.pods.iter().all(|(_, app)| machine.is_alive(app.pid)));
     });

@@ -33,17 +33,13 @@ fn look(node: &Node) -> Look {
 }
 
 fn broken(look: &Look) -> String {
-    match &look.health {
-        Health::Broken { why } => why.join(" | "),
-        other => panic!("not broken: {other:?}"),
-    }
+    assert!(matches!(look.health, Health::Broken { .. }), "{:?}", look.health);
+    look.health.why().join(" | ")
 }
 
 fn unknown(look: &Look) -> String {
-    match &look.health {
-        Health::Unknown { why } => why.join(" | "),
-        other => panic!("known: {other:?}"),
-    }
+    assert!(matches!(look.health, Health::Unknown { .. }), "{:?}", look.health);
+    look.health.why().join(" | ")
 }
 
 /// Every file of the root, with its size and its time of change.

@@ -29,13 +29,24 @@ fn node() -> Node {
 fn start() -> String {
     let lab = tools::workspace_binary("nodemend-lab").unwrap();
     let log = "/run/lab/runtime.log";
-    format!("{} detach --log {log} -- containerd > /run/lab/runtime.pid", lab.display())
+    format!(
+        "{} detach --log {log} -- containerd > /run/lab/runtime.pid",
+        lab.display()
+    )
 }
 
 /// Runs the tool in the node.
 fn mend(node: &Node, flags: &str) -> Ran {
     let start = start();
-    let mut argv = vec!["mend-containerd", "--output", "json", "--stop-command", STOP, "--start-command", &start];
+    let mut argv = vec![
+        "mend-containerd",
+        "--output",
+        "json",
+        "--stop-command",
+        STOP,
+        "--start-command",
+        &start,
+    ];
     argv.extend(flags.split_whitespace());
     node.ran(&argv).unwrap()
 }
@@ -46,7 +57,12 @@ fn json(ran: &Ran, code: i32) -> Value {
 }
 
 fn status(node: &Node) -> Value {
-    json(&node.ran(&["mend-containerd", "status", "--output", "json"]).unwrap(), 0)
+    json(
+        &node
+            .ran(&["mend-containerd", "status", "--output", "json"])
+            .unwrap(),
+        0,
+    )
 }
 
 /// What was set aside beside the root, by the tool.
@@ -73,7 +89,8 @@ fn grown_old() {
 
 /// The image that the new root lacks.
 fn import_pause(node: &Node) {
-    node.shell("ctr --namespace k8s.io images import /run/lab/pause.tar").unwrap();
+    node.shell("ctr --namespace k8s.io images import /run/lab/pause.tar")
+        .unwrap();
 }
 
 fn lives(node: &Node, pod: &Sandbox) -> bool {
@@ -102,7 +119,10 @@ fn from_a_crash_loop_to_a_new_pod() {
     let done = json(&ran, 0);
     assert_eq!(done["run"]["course"], "mended", "{done:#}");
     assert_eq!(done["summary"]["done"], 8);
-    assert!(!old.iter().any(|pod| lives(&node, pod)), "the pods of before have ended");
+    assert!(
+        !old.iter().any(|pod| lives(&node, pod)),
+        "the pods of before have ended"
+    );
     assert_eq!(node.reserved("cbr0"), Vec::<std::net::IpAddr>::new());
 
     import_pause(&node);
@@ -115,18 +135,13 @@ fn from_a_crash_loop_to_a_new_pod() {
     assert_eq!(node.list_sandboxes().unwrap(), [(new.id, true)]);
 }
 
+/// Without systemd nobody tells whether it was restarted a moment ago: that is not known to be healthy, and not broken.
 #[test]
-fn a_healthy_containerd_is_left_alone_unless_the_operator_insists() {
+fn a_containerd_that_answers_is_left_alone_unless_the_operator_insists() {
     let node = node();
     let pods = node.run_sandboxes(1).unwrap();
-    // A containerd of a few seconds may be in a crash loop.
-    let early = json(&mend(&node, "--apply --yes --reap-pods"), 4);
-    assert_eq!(early["refusals"][0]["reason"], "healthUnknown", "{early:#}");
-    std::thread::sleep(std::time::Duration::from_secs(62));
-    let calm = json(&mend(&node, "--apply --yes --reap-pods"), 0);
-    assert_eq!(calm["needed"], "no");
-    assert_eq!(calm["items"].as_array().unwrap().len(), 0, "{calm:#}");
-    assert_eq!(calm["refusals"].as_array().unwrap().len(), 0, "{calm:#}");
+    let refused = json(&mend(&node, "--apply --yes --reap-pods"), 4);
+    assert_eq!(refused["refusals"][0]["reason"], "healthUnknown", "{refused:#}");
     assert!(lives(&node, &pods[0]) && asides(&node).is_empty());
     assert!(node.read(STATE).is_err());
 }
@@ -141,7 +156,10 @@ fn kept_pods_run_on_hold_the_old_root_and_come_back_with_a_roll_back() {
     assert_eq!(done["run"]["course"], "mended", "{done:#}");
     assert!(pods.iter().all(|pod| lives(&node, pod)), "they run on");
     assert_eq!(node.list_sandboxes().unwrap(), [], "and nobody knows them");
-    assert_eq!(done["removal"]["state"], "refused", "they live from the old root: {done:#}");
+    assert_eq!(
+        done["removal"]["state"], "refused",
+        "they live from the old root: {done:#}"
+    );
     assert_eq!(asides(&node).len(), 1);
 
     let back = json(&mend(&node, "--roll-back --apply --yes"), 0);
@@ -157,16 +175,24 @@ fn kept_pods_run_on_hold_the_old_root_and_come_back_with_a_roll_back() {
     assert_eq!(asides(&node).len(), 1, "the new root is kept");
 }
 
-/// Kills a run when it writes its file for the `nth` time; whether it did so often.
+/// Kills a run when it is about to put a file in place for the `nth` time: its own, 15 times, or the first sightings.
+/// Whether it did so often.
 fn killed_at(node: &Node, nth: u32) -> bool {
     let start = start();
     let inject = format!("inject=rename:signal=KILL:when={nth}");
-    let mut argv = vec!["strace", "--quiet=all", "--output=/dev/null", "-e", &inject, "mend-containerd"];
     let program = tools::workspace_binary("mend-containerd").unwrap();
     let program = program.to_string_lossy();
-    argv[5] = &program;
-    argv.extend(["--stop-command", STOP, "--start-command", &start, "--output", "json"]);
-    argv.extend(["--even-if-healthy", "--reap-pods", "--apply", "--yes"]);
+    let mut argv = vec!["strace", "--quiet=all", "--output=/dev/null"];
+    argv.extend(["-e", &inject, &program]);
+    argv.extend(["--stop-command", STOP, "--start-command", &start]);
+    argv.extend([
+        "--output",
+        "json",
+        "--even-if-healthy",
+        "--reap-pods",
+        "--apply",
+        "--yes",
+    ]);
     let ran = node.ran(&argv).unwrap();
     assert!(ran.code == 137 || ran.code == 0, "{ran}");
     ran.code == 137
@@ -177,9 +203,12 @@ fn killed_after_any_step_a_run_is_gone_on_with_to_the_same_end() {
     tools::find("strace").expect("this test needs strace (package strace)");
     let node = node();
     let mut killed = 0;
-    for nth in 1..=20 {
-        let pod = node.run_sandbox(&format!("old-{nth}")).unwrap();
-        grown_old();
+    for nth in 1..=30 {
+        // A pod needs time to grow old, so only some have one to end.
+        let pod = (nth % 5 == 1).then(|| node.run_sandbox(&format!("old-{nth}")).unwrap());
+        if pod.is_some() {
+            grown_old();
+        }
         if !killed_at(&node, nth) {
             break;
         }
@@ -192,13 +221,19 @@ fn killed_after_any_step_a_run_is_gone_on_with_to_the_same_end() {
         };
         let done = json(&ran, 0);
         assert_eq!(done["run"]["course"], "mended", "killed at write {nth}: {done:#}");
-        assert!(!lives(&node, &pod), "killed at write {nth}");
+        assert!(
+            !pod.is_some_and(|pod| lives(&node, &pod)),
+            "killed at write {nth}"
+        );
         soon("the end of the old root", || asides(&node).is_empty()).unwrap();
         assert_eq!(node.list_sandboxes().unwrap(), [], "killed at write {nth}");
         import_pause(&node);
     }
     println!("{killed} runs were killed");
-    assert!(killed >= 14, "a run writes its file before and after each of seven steps: {killed}");
+    assert!(
+        (14..30).contains(&killed),
+        "a run writes its file before and after each of seven steps: {killed}"
+    );
     let new = node.run_sandbox("new").unwrap();
     assert!(node.pings(new.ips[0]));
 }
@@ -229,17 +264,38 @@ fn a_start_that_fails_leaves_a_run_that_is_rolled_back_byte_for_byte() {
     let node = node();
     break_database(&node);
     let before = content(&node.path(ROOT));
-    let argv = ["mend-containerd", "--output", "json", "--ready-timeout", "1s", "--apply", "--yes"];
+    let argv = [
+        "mend-containerd",
+        "--output",
+        "json",
+        "--ready-timeout",
+        "1s",
+        "--apply",
+        "--yes",
+    ];
     let mut argv = argv.to_vec();
     argv.extend(["--stop-command", STOP, "--start-command", "true"]);
     let failed = json(&node.ran(&argv).unwrap(), 4);
-    assert!(failed["error"].as_str().unwrap().starts_with("step 6"), "{failed:#}");
+    assert!(
+        failed["error"].as_str().unwrap().starts_with("step 6"),
+        "{failed:#}"
+    );
     assert_eq!(failed["rollBack"]["possible"], true);
     assert_eq!(content(&node.path(asides(&node).first().unwrap())), before);
     let other = json(&mend(&node, "--apply --yes"), 4);
-    assert!(other["error"].as_str().unwrap().contains("has not ended"), "{other:#}");
+    assert!(
+        other["error"].as_str().unwrap().contains("has not ended"),
+        "{other:#}"
+    );
 
-    let mut argv = vec!["mend-containerd", "--output", "json", "--roll-back", "--apply", "--yes"];
+    let mut argv = vec![
+        "mend-containerd",
+        "--output",
+        "json",
+        "--roll-back",
+        "--apply",
+        "--yes",
+    ];
     argv.extend(["--stop-command", "true", "--start-command", "true"]);
     let back = json(&node.ran(&argv).unwrap(), 0);
     assert_eq!(back["run"]["course"], "rolledBack", "{back:#}");

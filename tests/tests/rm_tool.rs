@@ -176,12 +176,13 @@ impl Machine {
         Stays { child, pid }
     }
 
-    /// A shell that is called like a daemon, has its arguments, and waits.
+    /// A shell that is called like a daemon, has its arguments, and waits. Not with `-c`, which names containerd's
+    /// configuration.
     fn daemon(&self, name: &str, argument: &str) -> Stays {
         let program = Path::new("/mnt").join(name);
         fs::copy(nodemend_lab::tools::find("dash").unwrap(), &program).unwrap();
         let mut command = self.inside(&program);
-        self.stays(command.args(["-c", "read line", argument]).stdin(Stdio::piped()))
+        self.stays(command.args(["-s", "--", argument]).stdin(Stdio::piped()))
     }
 }
 

@@ -179,8 +179,21 @@ fn an_empty_answer_counts_for_what_is_older_than_the_database() {
     let young = [node.run_sandbox("young").unwrap()];
     node.wipe_metadata().unwrap();
 
-    // The runtime lists nothing, and is a second old: that alone proves nothing.
+    // The old root was set aside, and their files with it.
     let report = plan(&node, "--reap");
+    let mounts = &item(&report, &old[1].id).subject["mounts"];
+    let lost = mounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|mount| mount["lostLayer"].as_str());
+    assert!(
+        lost.clone()
+            .any(|layer| layer.starts_with("/var/lib/containerd/")),
+        "{mounts:#?}"
+    );
+
+    // The runtime lists nothing, and is a second old: that alone proves nothing.
     all(&report, &old, "orphan");
     all(&report, &young, "undecided");
     let found = item(&report, &old[0].id);

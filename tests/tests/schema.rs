@@ -50,7 +50,8 @@ fn the_schemas_in_docs_are_those_of_the_code() {
         "mend-pods",
         schema_for!(Document<nodemend_pods::PodDir, nodemend_pods::Details>),
     );
-    for (tool, schema) in judging.into_iter().chain([removal, pods]) {
+    let containerd = ("mend-containerd", schema_for!(mend_containerd::ContainerdReport));
+    for (tool, schema) in judging.into_iter().chain([removal, pods, containerd]) {
         let path = root().join(format!("docs/schema/{tool}.json"));
         let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
         if std::env::var_os("NODEMEND_WRITE_SCHEMAS").is_some() {

@@ -44,8 +44,8 @@ pub struct ContainerdReport {
     /// What `--roll-back` would do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roll_back: Option<Next>,
-    /// What became of the services, if they were brought back to what they were.
-    pub services: Vec<String>,
+    /// What became of the root and the services, if they were brought back to what they were.
+    pub back: Vec<String>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -125,7 +125,7 @@ impl ContainerdReport {
             removal: None,
             resume: None,
             roll_back: None,
-            services: Vec::new(),
+            back: Vec::new(),
             error: None,
             signal: None,
         }

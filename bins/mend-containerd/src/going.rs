@@ -54,20 +54,30 @@ fn report(
     ended: Ended,
     look: Option<Look>,
 ) -> anyhow::Result<Exit> {
-    let Ended { run, end, services } = ended;
+    let Ended { run, end, back } = ended;
     // The file of the run is what the next one has; where it could not be written, what is known here is told.
     let mut report = match status(state) {
         Ok(Some(status)) if status.run == run => ContainerdReport::of_status(false, status),
         _ => ContainerdReport::of_run(run),
     };
     report.look = look.map(Box::new);
-    report.services = services;
-    report.changed = report.items.iter().any(|item| item.number > 1 && item.state != crate::State::NotTried);
+    report.back = back;
+    report.changed = report
+        .items
+        .iter()
+        .any(|item| item.number > 1 && item.state != crate::State::NotTried);
     report.signal = signals.received();
     let exit = match end {
         End::Done => Exit::Success,
         End::Interrupted(step) => {
-            report.error = Some(format!("a signal ended the run before step {}, {step}", step.number()));
+            report.error = Some(format!(
+                "a signal ended the run before step {}, {step}",
+                step.number()
+            ));
+            Exit::Partly
+        }
+        End::NotBack(error) => {
+            report.error = Some(format!("roll-back: {error}"));
             Exit::Partly
         }
         End::Failed(step, error) => {

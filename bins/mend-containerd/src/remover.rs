@@ -25,7 +25,10 @@ pub(crate) fn remove(state_dir: &Path) -> anyhow::Result<Exit> {
     // The session that started it may end. One that leads its own already, as under systemd, cannot and need not.
     let _ = rustix::process::setsid();
     if !is_set_aside(&aside)? {
-        bail!("{}: was not set aside by this tool, whatever the file of the run says", aside.display());
+        bail!(
+            "{}: was not set aside by this tool, whatever the file of the run says",
+            aside.display()
+        );
     }
     let files = RemovalFiles::of(&state, &run);
     let report = files.report.with_extension("json.new");
@@ -38,7 +41,9 @@ pub(crate) fn remove(state_dir: &Path) -> anyhow::Result<Exit> {
 }
 
 fn arguments(aside: &Path, state_dir: &Path) -> mend_rm::Arguments {
-    let mut line: Vec<PathBuf> = ["mend-rm", "--apply", "--yes", "--subvolumes"].map(PathBuf::from).to_vec();
+    let mut line: Vec<PathBuf> = ["mend-rm", "--apply", "--yes", "--subvolumes"]
+        .map(PathBuf::from)
+        .to_vec();
     line.extend(["--output", "json", "--progress", "json", "--state-dir"].map(PathBuf::from));
     line.extend([state_dir.to_owned(), "--".into(), aside.to_owned()]);
     mend_rm::Arguments::parse_from(line)
@@ -47,5 +52,7 @@ fn arguments(aside: &Path, state_dir: &Path) -> mend_rm::Arguments {
 fn fresh(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.mode(0o600).write(true).create(true).truncate(true);
-    options.open(path).with_context(|| format!("{}: cannot be created", path.display()))
+    options
+        .open(path)
+        .with_context(|| format!("{}: cannot be created", path.display()))
 }

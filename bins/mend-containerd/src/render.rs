@@ -21,19 +21,20 @@ pub(crate) fn render(report: &ContainerdReport, all: bool, paint: Paint) -> Stri
         all,
     };
     let _ = writeln!(text.text, "{}", head(report, paint));
-    if let Some(look) = &report.look {
-        text.look(look);
-    }
-    if let Some(run) = &report.run {
-        text.run(run);
+    match (&report.run, &report.look) {
+        (Some(run), _) => text.run(run),
+        (None, Some(look)) => text.look(look),
+        (None, None) => {}
     }
     for item in &report.items {
         text.item(item);
     }
-    if let Some(removal) = &report.removal {
+    let back = |run: &Run| matches!(run.course, Course::GaveUp | Course::RolledBack);
+    let has_old_root = !report.run.as_deref().is_some_and(back);
+    if let Some(removal) = report.removal.as_ref().filter(|_| has_old_root) {
         text.rows("old root", &removal_words(removal));
     }
-    text.rows("services", &report.services);
+    text.rows("back", &report.back);
     for refusal in &report.refusals {
         text.row("refused", &refusal.detail);
         text.row("do", &refusal.help);
@@ -83,7 +84,11 @@ impl Text {
 
     /// One row each, the first with the label.
     fn rows(&mut self, label: &str, rows: &[String]) {
-        let shown = if self.all { rows.len() } else { rows.len().min(SHOWN) };
+        let shown = if self.all {
+            rows.len()
+        } else {
+            rows.len().min(SHOWN)
+        };
         for (at, row) in rows.iter().take(shown).enumerate() {
             self.row(if at == 0 { label } else { "" }, row);
         }
@@ -94,7 +99,9 @@ impl Text {
 
     fn look(&mut self, look: &Look) {
         let (words, why) = match &look.health {
-            Health::Healthy { runtime, age } => (format!("{runtime} works, since {}", Spoken(*age)), Vec::new()),
+            Health::Healthy { runtime, age } => {
+                (format!("{runtime} works, since {}", Spoken(*age)), Vec::new())
+            }
             Health::Broken { why } => ("broken".to_owned(), why.clone()),
             Health::Unknown { why } => ("not known whether it works".to_owned(), why.clone()),
         };
@@ -108,12 +115,19 @@ impl Text {
             .collect();
         self.rows("found", &findings);
         let path = look.root.as_ref().map_or(&look.settings.root, |root| &root.path);
-        let kind = look.root.as_ref().map_or(String::new(), |root| format!(" on {}", root.filesystem));
+        let kind = look
+            .root
+            .as_ref()
+            .map_or(String::new(), |root| format!(" on {}", root.filesystem));
         self.row(
             "root",
-            &format!("{}{kind}: {} entries", path.display(), amount(&look.estimate.entries)),
+            &format!(
+                "{}{kind}: {} entries",
+                path.display(),
+                amount(&look.estimate.entries)
+            ),
         );
-        let pods: Vec<String> = look
+        let mut pods: Vec<String> = look
             .pods
             .iter()
             .map(|pod| match &pod.pod {
@@ -121,6 +135,7 @@ impl Text {
                 None => pod.sandbox.clone(),
             })
             .collect();
+        pods.sort();
         self.rows("pods", &pods);
         self.rows("not seen", &look.pods_unseen);
     }
@@ -136,9 +151,9 @@ impl Text {
     fn item(&mut self, item: &StepItem) {
         let state = match item.state {
             State::Planned => String::new(),
-            State::Done => item
-                .seconds
-                .map_or("done".to_owned(), |seconds| format!("done in {}", Spoken(seconds))),
+            State::Done => item.seconds.map_or("done".to_owned(), |seconds| {
+                format!("done in {}", Spoken(seconds))
+            }),
             State::Failed => "begun, and not ended".to_owned(),
             State::NotTried => "not yet".to_owned(),
         };
@@ -184,9 +199,16 @@ fn removal_words(removal: &Removal) -> Vec<String> {
             let number = |path: &str| progress.as_ref().and_then(|line| line.pointer(path)?.as_u64());
             let gone = number("/removed/files").unwrap_or(0) + number("/removed/directories").unwrap_or(0);
             let left = number("/secondsLeft")
-                .map(|seconds| format!(", at most {} left", Spoken(Duration::from_secs(seconds).as_secs())))
+                .map(|seconds| {
+                    format!(
+                        ", at most {} left",
+                        Spoken(Duration::from_secs(seconds).as_secs())
+                    )
+                })
                 .unwrap_or_default();
-            vec![format!("is being removed by process {pid}: {gone} entries are gone{left}")]
+            vec![format!(
+                "is being removed by process {pid}: {gone} entries are gone{left}"
+            )]
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 
-use nodemend_cli::{Exit, Output, Paint, Signals, UsageError, agreed, fail, remark, say_json, say_safe, start};
+use nodemend_cli::{
+    Exit, Output, Paint, Signals, UsageError, agreed, fail, remark, say_json, say_safe, start,
+};
 use nodemend_containerd::{Look, Needed, Order, PodChoice, Reason, RunPlan, Status, look, plan, status};
 use nodemend_hostfs::{Host, StateDir, vantage};
 
@@ -78,6 +80,9 @@ fn taken_up(arguments: &Arguments, signals: &Signals, aim: Aim) -> anyhow::Resul
         return Err(UsageError::new("the run went on meanwhile; look at its status").into());
     };
     run.pods = arguments.order().pods.unwrap_or(run.pods);
+    if arguments.stop_command.is_some() {
+        (run.containerd, run.kubelet) = arguments.services();
+    }
     go(arguments, signals, &lock, aim, run, None)
 }
 
@@ -110,7 +115,10 @@ fn fresh(arguments: &Arguments, signals: &Signals) -> anyhow::Result<Exit> {
         let paint = Paint::of(arguments.color, &std::io::stderr());
         remark(&render(&report, arguments.verbose > 0, paint));
     }
-    let root = first.root.as_ref().map_or(&first.settings.root, |root| &root.path);
+    let root = first
+        .root
+        .as_ref()
+        .map_or(&first.settings.root, |root| &root.path);
     let question = format!("Set {} aside as planned?", root.display());
     if !agreed(&question, arguments.yes, 1)? {
         return Ok(Exit::Success);
@@ -120,7 +128,8 @@ fn fresh(arguments: &Arguments, signals: &Signals) -> anyhow::Result<Exit> {
     let replanned = plan(&again, &order);
     if !still(&first, &again, &replanned) {
         let mut report = ContainerdReport::of_plan(false, again, replanned);
-        report.error = Some("the node changed after the plan was made; run again, and read the new plan".to_owned());
+        report.error =
+            Some("the node changed after the plan was made; run again, and read the new plan".to_owned());
         print(&report, arguments)?;
         return Ok(Exit::Partly);
     }
@@ -136,8 +145,16 @@ fn still(first: &Look, again: &Look, replanned: &RunPlan) -> bool {
 }
 
 /// On a terminal: whether running pods are to be ended. True if that is decided now.
-fn ask_about_pods(planned: &RunPlan, look: &Look, arguments: &Arguments, order: &mut Order) -> anyhow::Result<bool> {
-    let undecided = planned.refusals.iter().all(|refusal| refusal.reason == Reason::PodsUndecided);
+fn ask_about_pods(
+    planned: &RunPlan,
+    look: &Look,
+    arguments: &Arguments,
+    order: &mut Order,
+) -> anyhow::Result<bool> {
+    let undecided = planned
+        .refusals
+        .iter()
+        .all(|refusal| refusal.reason == Reason::PodsUndecided);
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if planned.pods.is_some() || !undecided || !terminal {
         return Ok(false);
@@ -157,7 +174,8 @@ fn ask_about_pods(planned: &RunPlan, look: &Look, arguments: &Arguments, order: 
 
 fn unfinished(arguments: &Arguments, earlier: Status) -> anyhow::Result<Exit> {
     let mut report = ContainerdReport::of_status(!arguments.apply, earlier);
-    report.error = Some("an earlier run has not ended: --resume goes on with it, --roll-back undoes it".to_owned());
+    report.error =
+        Some("an earlier run has not ended: --resume goes on with it, --roll-back undoes it".to_owned());
     print(&report, arguments)?;
     Ok(Exit::Partly)
 }

@@ -81,7 +81,10 @@ mod tests {
         };
         assert!(!before.is(&another, false), "its inode number was used again");
         let untold = RootId { born: None, ..before };
-        assert!(before.is(&untold, true), "a kernel that does not tell does not deny");
+        assert!(
+            before.is(&untold, true),
+            "a kernel that does not tell does not deny"
+        );
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub enum Reason {
     HealthUnknown,
     /// There is no root.
     NoRoot,
+    /// kubelet does not use this containerd.
+    NoCri,
     /// What may not go with the root lies in it.
     InRoot,
     /// Pods run, and nobody said what becomes of them.
@@ -150,10 +152,18 @@ fn places(look: &Look, order: &Order) -> Vec<Refusal> {
     let Some(root) = &look.root else {
         return vec![Refusal {
             reason: Reason::NoRoot,
-            detail: format!("{} is not there, so it is not what breaks containerd", look.settings.root.display()),
+            detail: format!(
+                "{} is not there, so it is not what breaks containerd",
+                look.settings.root.display()
+            ),
             help: "see the findings, and journalctl --unit containerd".to_owned(),
         }];
     };
+    let no_cri = look.settings.cri_disabled.then(|| Refusal {
+        reason: Reason::NoCri,
+        detail: "its configuration turns the CRI off, so kubelet does not use this containerd".to_owned(),
+        help: "name the configuration of the right one with --config, and its unit with --unit".to_owned(),
+    });
     let inside = |path: &Path| path.starts_with(&root.path) || path.starts_with(&look.settings.root);
     let places = [
         ("containerd's state directory", look.settings.state.as_path()),
@@ -161,13 +171,15 @@ fn places(look: &Look, order: &Order) -> Vec<Refusal> {
         ("the state directory of this tool", &order.state_dir),
     ];
     let places = places.into_iter().filter(|(_, path)| inside(path));
-    places
-        .map(|(what, path)| Refusal {
-            reason: Reason::InRoot,
-            detail: format!("{what} ({}) lies in the root, and would go with it", path.display()),
-            help: "move it out of the root first".to_owned(),
-        })
-        .collect()
+    let places = places.map(|(what, path)| Refusal {
+        reason: Reason::InRoot,
+        detail: format!(
+            "{what} ({}) lies in the root, and would go with it",
+            path.display()
+        ),
+        help: "move it out of the root first".to_owned(),
+    });
+    no_cri.into_iter().chain(places).collect()
 }
 
 fn pod_refusals(look: &Look, pods: Option<PodChoice>) -> Option<Refusal> {
@@ -199,8 +211,14 @@ fn not_kept(look: &Look) -> Option<Refusal> {
 }
 
 fn mounts(look: &Look) -> Vec<Refusal> {
-    let root = look.root.as_ref().map_or(look.settings.root.as_path(), |root| &root.path);
-    let alien = look.mounts_below.iter().filter(|mount| !is_containerds(mount, root));
+    let root = look
+        .root
+        .as_ref()
+        .map_or(look.settings.root.as_path(), |root| &root.path);
+    let alien = look
+        .mounts_below
+        .iter()
+        .filter(|mount| !is_containerds(mount, root));
     alien
         .map(|mount| Refusal {
             reason: Reason::Mounted,
@@ -251,16 +269,19 @@ fn running(look: &Look, pods: Option<PodChoice>) -> (Vec<String>, Option<(u64, u
         Some(PodChoice::None) => (vec!["none runs".to_owned()], Some((0, 0))),
         Some(PodChoice::Keep) => (
             vec![
-                format!("{count} run on. containerd and kubelet know nothing of them any more, and kubelet starts each a second time"),
-                "mend-sandboxes --reap ends them later; until then the old root stays, as they live from it".to_owned(),
+                format!(
+                    "{count} run on. containerd and kubelet know nothing of them any more, and kubelet starts each a second time"
+                ),
+                "mend-sandboxes --reap ends them later; until then the old root stays, as they live from it"
+                    .to_owned(),
             ],
             Some((0, 0)),
         ),
         Some(PodChoice::Reap) => (
-            vec![
-                format!("{count} are ended (network released, SIGTERM, SIGKILL, unmounted) as soon as the new containerd says that it"),
-                "has no record of them, and before kubelet starts".to_owned(),
-            ],
+            vec![format!(
+                "{count} are ended (network released, SIGTERM, SIGKILL, unmounted) as soon as the new containerd says that it \
+                 has no record of them, and before kubelet starts"
+            )],
             Some((3, 15 + count / 10)),
         ),
     }
@@ -279,10 +300,16 @@ fn unmounted(look: &Look) -> Vec<String> {
 
 fn set_aside(look: &Look) -> Vec<String> {
     let root = look.root.as_ref();
-    let path = root.map_or(look.settings.root.as_path(), |root| &root.path).display();
+    let path = root
+        .map_or(look.settings.root.as_path(), |root| &root.path)
+        .display();
     let mut what = vec![match root.is_some_and(|root| root.is_mount_point) {
-        true => format!("{path} is a mount point: what is in it moves into a directory in it, and all of it stays on its file system"),
-        false => format!("{path} gets another name beside it, and a new one is made with the same owner, mode and label"),
+        true => format!(
+            "{path} is a mount point: what is in it moves into a directory in it, and all of it stays on its file system"
+        ),
+        false => format!(
+            "{path} gets another name beside it, and a new one is made with the same owner, mode and label"
+        ),
     }];
     what.push("every image goes with it: each is pulled anew".to_owned());
     let elsewhere = look.settings.elsewhere.iter();
@@ -291,7 +318,10 @@ fn set_aside(look: &Look) -> Vec<String> {
 }
 
 fn start(look: &Look) -> Vec<String> {
-    let mut what = vec![format!("containerd is started; its CRI must answer on {}", look.settings.socket.display())];
+    let mut what = vec![format!(
+        "containerd is started; its CRI must answer on {}",
+        look.settings.socket.display()
+    )];
     if look.kubelet.as_ref().is_some_and(|kubelet| !kubelet.is_absent()) {
         what.push("kubelet is started; its healthz must answer".to_owned());
     }
@@ -299,7 +329,8 @@ fn start(look: &Look) -> Vec<String> {
 }
 
 fn leftovers(pods: Option<PodChoice>) -> Vec<String> {
-    let mut what = vec!["sandboxes without a process, veth pairs and addresses that nobody owns any more".to_owned()];
+    let mut what =
+        vec!["sandboxes without a process, veth pairs and addresses that nobody owns any more".to_owned()];
     if pods == Some(PodChoice::Keep) {
         what.push("what the kept pods use stays".to_owned());
     }

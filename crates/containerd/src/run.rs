@@ -34,6 +34,8 @@ pub enum End {
     Interrupted(Step),
     /// This step failed.
     Failed(Step, Error),
+    /// The roll-back failed, or may not be.
+    NotBack(Error),
 }
 
 /// What became of a run.
@@ -43,8 +45,8 @@ pub struct Ended {
     pub run: Run,
     /// How it ended.
     pub end: End,
-    /// What became of the services, if the run brought them back to what they were.
-    pub services: Vec<String>,
+    /// What became of the root and the services, if the run brought them back to what they were.
+    pub back: Vec<String>,
 }
 
 /// One line of the journal.
@@ -74,7 +76,8 @@ pub fn begin(
         .root
         .as_ref()
         .ok_or_else(|| Error::Unfit(format!("{}: is not there", look.settings.root.display())))?;
-    let root_id = RootId::at(&root.path)?.filter(|found| (found.dev, found.ino) == (root.id.dev, root.id.ino));
+    let root_id =
+        RootId::at(&root.path)?.filter(|found| (found.dev, found.ino) == (root.id.dev, root.id.ino));
     let changed = || Error::Unfit(format!("{}: changed since the look", root.path.display()));
     let (containerd, kubelet) = services;
     let by_command = matches!(containerd.manager, Manager::Commands { .. });
@@ -160,18 +163,19 @@ pub fn roll_back(mut run: Run, options: &Options, mut tools: Tools<'_>) -> Resul
     let removal = removal::removal(&run, work.tools.state, work.same_boot(&run))?;
     let next = crate::status::roll_back(&run, &removal);
     if !next.possible {
-        return Ok(Ended::of(run, End::Failed(Step::SetAside, Error::Unfit(next.what))));
+        return Ok(Ended::of(run, End::NotBack(Error::Unfit(next.what))));
     }
     // A removal that begins just now takes the same lock.
     let _guard = run.aside.as_deref().map(removal::lock).transpose()?;
-    if let Err(error) = work.back(&mut run, options) {
-        return Ok(Ended::of(run, End::Failed(Step::SetAside, error)));
-    }
-    let services = services::restore(&run, options);
+    let mut back = match work.back(&mut run, options) {
+        Ok(said) => said,
+        Err(error) => return Ok(Ended::of(run, End::NotBack(error))),
+    };
+    back.extend(services::restore(&run, options));
     run.course = Course::RolledBack;
     work.save(&run)?;
     Ok(Ended {
-        services,
+        back,
         ..Ended::of(run, End::Done)
     })
 }
@@ -181,7 +185,7 @@ impl Ended {
         Self {
             run,
             end,
-            services: Vec::new(),
+            back: Vec::new(),
         }
     }
 }
@@ -289,7 +293,7 @@ impl<'w, 'a> Work<'w, 'a> {
             return Ended::of(run, end);
         }
         let begun = run.steps.iter().any(|record| record.step > Step::Look);
-        let services = match begun {
+        let back = match begun {
             true => services::restore(&run, options),
             false => Vec::new(),
         };
@@ -297,12 +301,12 @@ impl<'w, 'a> Work<'w, 'a> {
         // The run is over either way: a file that cannot be written is found again by the next one.
         let _ = self.save(&run);
         Ended {
-            services,
+            back,
             ..Ended::of(run, end)
         }
     }
 
-    fn back(&mut self, run: &mut Run, options: &Options) -> Result<(), Error> {
+    fn back(&mut self, run: &mut Run, options: &Options) -> Result<Vec<String>, Error> {
         let same_boot = self.same_boot(run);
         run.course = Course::Back;
         self.save(run)?;
@@ -314,14 +318,13 @@ impl<'w, 'a> Work<'w, 'a> {
             false => aside::to_home(run, same_boot)?,
         };
         said.extend(home);
+        if run.is_done(Step::Start) {
+            said.push("pods that were started since are known to nobody now: see mend-sandboxes".to_owned());
+        }
         self.save(run)?;
-        let now = self.clock.now();
-        (self.tools.tell)(&StepRecord {
-            step: Step::SetAside,
-            begun: now.clone(),
-            done: Some(now),
-            said,
-        });
-        Ok(())
+        Ok(said)
     }
 }
+
+#[cfg(test)]
+mod tests;

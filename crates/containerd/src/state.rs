@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::identity::RootId;
 use crate::healthz::Healthz;
+use crate::identity::RootId;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::steps::Step;
@@ -252,8 +252,8 @@ fn parse(bytes: &[u8]) -> Result<Run, String> {
         version: u32,
     }
     let helpless = "move it away to begin afresh; what was set aside is found with mend-rm --resume";
-    let head: Head =
-        serde_json::from_slice(bytes).map_err(|error| format!("is no file of a run ({error}); {helpless}"))?;
+    let head: Head = serde_json::from_slice(bytes)
+        .map_err(|error| format!("is no file of a run ({error}); {helpless}"))?;
     if head.version != RUN_VERSION {
         return Err(format!(
             "is of version {}, and this tool knows version {RUN_VERSION}: use the mend-containerd that wrote it",

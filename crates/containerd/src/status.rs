@@ -60,7 +60,10 @@ fn next(possible: bool, what: impl Into<String>) -> Next {
 
 fn resume(run: &Run, removal: &Removal) -> Next {
     match (run.course, removal) {
-        (Course::GaveUp, _) => next(false, "nothing: the run ended before the root was touched; begin a new one"),
+        (Course::GaveUp, _) => next(
+            false,
+            "nothing: the run ended before the root was touched; begin a new one",
+        ),
         (Course::RolledBack, _) => next(false, "nothing: the run was rolled back"),
         (Course::Back, _) => next(true, "goes on rolling back"),
         (Course::Forward, _) => next(true, forward(run)),
@@ -127,7 +130,11 @@ mod tests {
             (Course::RolledBack, Removal::NotBegun, false),
         ] {
             run.course = course;
-            assert_eq!(roll_back(&run, &removal).possible, possible, "{course:?} {removal:?}");
+            assert_eq!(
+                roll_back(&run, &removal).possible,
+                possible,
+                "{course:?} {removal:?}"
+            );
         }
     }
 

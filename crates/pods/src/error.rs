@@ -8,6 +8,9 @@ pub enum Error {
     /// The host's files or the state directory.
     #[error(transparent)]
     Host(#[from] nodemend_hostfs::Error),
+    /// A cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] nodemend_procns::Error),
     /// A tree that cannot be opened for removal.
     #[error(transparent)]
     Tree(#[from] nodemend_rmtree::Error),

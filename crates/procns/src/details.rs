@@ -140,7 +140,8 @@ fn detail(
     if stat.is_dead() {
         return Ok(Some(detail));
     }
-    detail.own_pids = LinkText::read(&dir, c"ns/pid")?.namespace(b"pid") != own;
+    let pids = LinkText::read(&dir, c"ns/pid")?.namespace(b"pid");
+    detail.own_pids = own.is_some() && pids != own;
     read(&dir, c"status", &mut buffer, SMALL)?;
     detail.memory = resident(&buffer);
     detail.program = readlinkat(&dir, c"exe", Vec::new())

@@ -33,7 +33,7 @@ pub enum Error {
         seconds: u64,
     },
     /// A cgroup is not empty.
-    #[error("{path}: process {pid} is in it", path = .path.display())]
+    #[error("{path}: a process lives in it: {pid}", path = .path.display())]
     Occupied {
         /// The cgroup.
         path: PathBuf,

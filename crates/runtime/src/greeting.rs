@@ -66,7 +66,7 @@ impl From<Refusal> for Mute {
     }
 }
 
-/// What [`within`] says after the deadline.
+/// Words are what is left after the deadline.
 impl From<String> for Mute {
     fn from(reason: String) -> Self {
         Self::Silent(reason)

@@ -55,29 +55,25 @@ impl Details {
         let (ready, doubtful): (Vec<_>, Vec<_>) =
             self.forgotten.iter().partition(|one| one.doubts.is_empty());
         let mut lines = Vec::new();
-        if !ready.is_empty() {
-            lines.push(format!(
-                "{} that no runtime has on record still run; --reap ends them:",
-                sandboxes(ready.len())
-            ));
-            lines.extend(ready.into_iter().flat_map(Forgotten::lines));
-        }
-        if !doubtful.is_empty() {
-            let count = sandboxes(doubtful.len());
-            lines.push(format!(
-                "{count} that no runtime has shown still run, and not even --reap would end them:"
-            ));
-            lines.extend(doubtful.into_iter().flat_map(Forgotten::lines));
+        for (these, what) in [
+            (ready, "on record; --reap ends what runs:"),
+            (
+                doubtful,
+                "on record, as far as can be known; not even --reap would end what runs:",
+            ),
+        ] {
+            match these.len() {
+                0 => continue,
+                1 => lines.push(format!("1 sandbox runs that no runtime has {what}")),
+                many => lines.push(format!("{many} sandboxes run that no runtime has {what}")),
+            }
+            lines.extend(these.into_iter().flat_map(Forgotten::lines));
         }
         if !lines.is_empty() {
             lines.push(String::new());
         }
         lines
     }
-}
-
-fn sandboxes(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "sandbox" } else { "sandboxes" })
 }
 
 impl Forgotten {

@@ -24,6 +24,11 @@ const OTHERS: [(&str, &str); 6] = [
 /// Why a sandbox is not this tool's to judge, if it is not.
 pub(crate) fn foreign(scene: &Scene<'_>, subject: &Subject<'_>) -> Option<String> {
     let traces = &subject.traces;
+    if let Some(pid) = traces.outer {
+        return Some(format!(
+            "process {pid}, which started it, is in a pid namespace of its own: it is of a node in a container"
+        ));
+    }
     if let Some(shim) = traces
         .shims
         .iter()

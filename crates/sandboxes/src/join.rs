@@ -32,6 +32,8 @@ pub(crate) struct Traces<'a> {
     pub(crate) mounts: Vec<&'a SandboxMount>,
     /// The state directories of the containerds that its mounts and its bundles lie in.
     pub(crate) state_dirs: BTreeSet<PathBuf>,
+    /// A process of another pid namespace that started it: it is of a node in a container.
+    pub(crate) outer: Option<u32>,
     /// Facts that do not go together.
     pub(crate) contradictions: Vec<String>,
 }
@@ -124,8 +126,8 @@ impl<'a> Join<'a> {
         contained.is_some() || self.details.get(&pid).is_some_and(|detail| detail.own_pids)
     }
 
-    /// By the ids in their cgroups. Where nobody says whose sandbox a container is in, the shim is asked that is the
-    /// parent of its first process, and then its network.
+    /// By the ids in their cgroups. Where nobody says whose sandbox a container is in, the shim tells that is the parent
+    /// of its first process; else its network and its pod together.
     fn processes(&mut self) {
         let survey = self.survey;
         let mut by_container: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
@@ -147,7 +149,12 @@ impl<'a> Join<'a> {
                     .iter()
                     .find_map(|process| watched.get(&self.details.get(&process.pid)?.parent))
             };
-            let of_network = || processes.iter().find_map(|process| networks.get(&process.netns?));
+            let of_network = || {
+                processes
+                    .iter()
+                    .find_map(|process| networks.get(&self.in_pod(process)?))
+            };
+            let outer = self.outer(id, &processes);
             let joined = if known {
                 None
             } else {
@@ -158,28 +165,50 @@ impl<'a> Join<'a> {
                 None => self.enter(None, id),
             };
             traces.containers.insert(id.to_owned());
+            traces.outer = traces.outer.or(outer);
             traces
                 .processes
                 .extend(processes.into_iter().map(|process| (process, id)));
         }
     }
 
-    /// The known sandbox whose processes live in a network namespace. None for the host's, and for one that two share.
-    fn networks_of(&self, by_container: &BTreeMap<&str, Vec<&Seen>>) -> HashMap<NetnsId, String> {
-        let mut owners: HashMap<NetnsId, BTreeSet<&str>> = HashMap::new();
+    /// The known sandbox whose processes live in a network namespace and in the cgroup of a pod. None for the host's
+    /// network, and where there are two: whoever shares the network alone may be somebody else's.
+    fn networks_of(&self, by_container: &BTreeMap<&str, Vec<&Seen>>) -> HashMap<(NetnsId, String), String> {
+        let mut owners: HashMap<(NetnsId, String), BTreeSet<&str>> = HashMap::new();
         for (id, processes) in by_container {
             let sandbox = self.sandbox_of.get(id).copied().unwrap_or(id);
             if self.found.contains_key(sandbox) {
-                for netns in processes.iter().filter_map(|process| process.netns) {
-                    owners.entry(netns).or_default().insert(sandbox);
+                for place in processes.iter().filter_map(|process| self.in_pod(process)) {
+                    owners.entry(place).or_default().insert(sandbox);
                 }
             }
         }
-        let own = owners
-            .into_iter()
-            .filter(|(netns, of)| *netns != self.survey.census.host && of.len() == 1);
-        own.filter_map(|(netns, of)| Some((netns, (*of.first()?).to_owned())))
+        let own = owners.into_iter().filter(|(_, of)| of.len() == 1);
+        own.filter_map(|(place, of)| Some((place, (*of.first()?).to_owned())))
             .collect()
+    }
+
+    /// The network and the pod that a process is in.
+    fn in_pod(&self, process: &Seen) -> Option<(NetnsId, String)> {
+        let netns = process.netns.filter(|netns| *netns != self.survey.census.host)?;
+        Some((netns, pod_uid(self.details.get(&process.pid)?)?))
+    }
+
+    /// The parent of a container's first process, if that is in another pid namespace than this host's: then the whole
+    /// container is of a node that runs in a container itself.
+    fn outer(&self, id: &str, processes: &[&Seen]) -> Option<u32> {
+        let census = &self.survey.census;
+        let parents = processes
+            .iter()
+            .filter_map(|process| Some(self.details.get(&process.pid)?.parent));
+        let mut parents = parents.filter(|parent| {
+            let of = census
+                .process(*parent)
+                .and_then(|parent| container_of(census, parent));
+            of != Some(id)
+        });
+        parents.find(|parent| self.details.get(parent).is_some_and(|detail| detail.own_pids))
     }
 
     fn tasks(&mut self) {

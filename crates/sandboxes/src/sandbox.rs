@@ -130,7 +130,7 @@ pub struct SandboxMount {
     pub id: u64,
     /// `overlay`, `tmpfs` …
     pub fstype: String,
-    /// A lower directory of the overlay that is not there any more.
+    /// A layer of the overlay, a lower directory or the upper one, that is not there any more.
     pub lost_layer: Option<PathBuf>,
 }
 

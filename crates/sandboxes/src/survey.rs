@@ -1,6 +1,6 @@
 //! Reading everything that bears on a sandbox. Changes nothing on the node.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use nodemend_cni::CacheEntry;
@@ -77,7 +77,8 @@ pub async fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Erro
     let leftovers = nodemend_runtime::leftovers(host, &endpoints, &census, options.deadline).await;
     let contained = contained(&census);
     let of_interest = of_interest(&census, &leftovers, &contained);
-    let details = Details::of(host, &of_interest)?;
+    let mut details = Details::of(host, &of_interest)?;
+    add_parents(host, &census, &mut details)?;
     let places = Places::find(host, &census, &details, &leftovers)?;
     let listeners = listeners(host, &one_for_each_netns(&contained))?;
     let views = nodemend_rtnl::blocking::visit(&census)?;
@@ -122,6 +123,19 @@ fn of_interest<'a>(census: &'a Census, leftovers: &Leftovers, contained: &[&'a P
     let shims = leftovers.shims.iter().filter(|shim| !known.contains(&shim.pid));
     let shims = shims.filter_map(|shim| census.process(shim.pid));
     contained.iter().copied().chain(shims).collect()
+}
+
+/// Who started them, too: that tells a container of this host from one of a node in a container.
+fn add_parents(host: &Host, census: &Census, details: &mut Details) -> Result<(), Error> {
+    let known: BTreeSet<u32> = details.processes.iter().map(|detail| detail.pid).collect();
+    let parents: BTreeSet<u32> = details.processes.iter().map(|detail| detail.parent).collect();
+    let parents = parents.difference(&known);
+    let parents: Vec<&Process> = parents.filter_map(|pid| census.process(*pid)).collect();
+    let more = Details::of(host, &parents)?;
+    details.processes.extend(more.processes);
+    details.processes.sort_unstable_by_key(|detail| detail.pid);
+    details.unread.extend(more.unread);
+    Ok(())
 }
 
 fn one_for_each_netns<'a>(processes: &[&'a Process]) -> Vec<&'a Process> {

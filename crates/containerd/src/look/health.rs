@@ -177,7 +177,7 @@ fn silence(signs: &Signs<'_>, mute: &Mute) -> String {
         Mute::NobodyThere(_) if !runs && signs.service.active.is_some() => {
             format!("it does not run: its unit is {}", signs.service.in_words())
         }
-        Mute::NobodyThere(_) if !runs => format!("it does not run: {mute}"),
+        Mute::NobodyThere(_) if !runs => "it does not run: nobody listens on its socket".to_owned(),
         Mute::NobodyThere(_) | Mute::Silent(_) | Mute::Unreachable(_) => {
             let age = signs.age.map(|age| format!(", which is {} old,", Spoken(age)));
             format!("its process{} does not answer: {mute}", age.unwrap_or_default())
@@ -422,7 +422,7 @@ mod tests {
         let no_unit = why(judged(nobody(), ServiceState::default(), None, calm(), &[]));
         assert_eq!(
             no_unit,
-            ('b', "it does not run: nobody listens on the socket".to_owned())
+            ('b', "it does not run: nobody listens on its socket".to_owned())
         );
         let hung = why(judged(silent(), active(0), Some(7200), calm(), &[]));
         assert_eq!(hung.0, 'b');

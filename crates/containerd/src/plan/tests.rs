@@ -4,8 +4,8 @@ use nodemend_hostfs::FileId;
 use nodemend_hostfs::mountinfo::Mount;
 
 use super::*;
-use crate::look::{Estimate, RootFacts, RunningPod};
 use crate::healthz::Healthz;
+use crate::look::{Estimate, RootFacts, RunningPod};
 use crate::service::ServiceState;
 use crate::settings::{Origin, Settings};
 
@@ -89,7 +89,11 @@ fn order() -> Order {
 }
 
 fn reasons(look: &Look, order: &Order) -> Vec<Reason> {
-    plan(look, order).refusals.into_iter().map(|refusal| refusal.reason).collect()
+    plan(look, order)
+        .refusals
+        .into_iter()
+        .map(|refusal| refusal.reason)
+        .collect()
 }
 
 #[test]
@@ -143,7 +147,11 @@ fn running_pods_need_a_word_from_the_operator() {
         pods_unseen: vec!["process 9 cannot be read".to_owned()],
         ..broken()
     };
-    assert_eq!(reasons(&unseen, &order()), [Reason::PodsUndecided], "there may be some");
+    assert_eq!(
+        reasons(&unseen, &order()),
+        [Reason::PodsUndecided],
+        "there may be some"
+    );
     for choice in [PodChoice::Keep, PodChoice::Reap] {
         let said = Order {
             pods: Some(choice),
@@ -179,6 +187,9 @@ fn what_must_not_go_with_the_root_is_refused() {
         ..order()
     };
     assert_eq!(reasons(&broken(), &inside), [Reason::InRoot]);
+    let mut dockers = broken();
+    dockers.settings.cri_disabled = true;
+    assert_eq!(reasons(&dockers, &order()), [Reason::NoCri]);
     let none = Look {
         root: None,
         ..broken()
@@ -199,10 +210,17 @@ fn somebodys_disk_below_the_root_is_refused_and_containerds_mounts_are_not() {
         options: "rw".into(),
     };
     let look = Look {
-        mounts_below: vec![mount("tmpmounts/containerd-mount1"), mount("io.containerd.content.v1.content")],
+        mounts_below: vec![
+            mount("tmpmounts/containerd-mount1"),
+            mount("io.containerd.content.v1.content"),
+        ],
         ..broken()
     };
     let plan = plan(&look, &order());
     assert_eq!(plan.refusals.len(), 1);
-    assert!(plan.refusals[0].detail.contains("/dev/sdb1"), "{}", plan.refusals[0].detail);
+    assert!(
+        plan.refusals[0].detail.contains("/dev/sdb1"),
+        "{}",
+        plan.refusals[0].detail
+    );
 }

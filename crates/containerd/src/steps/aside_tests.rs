@@ -16,8 +16,11 @@ use crate::error::Error;
 use crate::identity::RootId;
 use crate::state::{Run, tests::run};
 
-/// Everything of a tree that a reader could tell: owner, mode, size, time of change of the content, the content.
-fn portrait(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, i64, i64, Vec<u8>)> {
+/// What can be told of an entry: mode, owner, inode, time of change of the content, the content.
+pub(crate) type Features = (u32, u32, u64, (i64, i64), Vec<u8>);
+
+/// Everything in a tree.
+pub(crate) fn portrait(dir: &Path) -> BTreeMap<PathBuf, Features> {
     let mut seen = BTreeMap::new();
     let mut todo = vec![dir.to_owned()];
     while let Some(path) = todo.pop() {
@@ -32,19 +35,35 @@ fn portrait(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, i64, i64, Vec<u8>)>
         };
         let name = path.strip_prefix(dir).unwrap().to_owned();
         // Of a root that is a mount point the entries are moved, and so its own time changes.
-        let time = if name == Path::new("") { (0, 0) } else { (stat.mtime(), stat.mtime_nsec()) };
-        seen.insert(name, (stat.mode(), stat.uid(), stat.ino(), time.0, time.1, content));
+        let time = if name == Path::new("") {
+            (0, 0)
+        } else {
+            (stat.mtime(), stat.mtime_nsec())
+        };
+        seen.insert(name, (stat.mode(), stat.uid(), stat.ino(), time, content));
     }
     seen
 }
 
 /// A small root of containerd.
-fn fill(root: &Path) {
-    for dir in ["io.containerd.metadata.v1.bolt", "io.containerd.content.v1.content/blobs/sha256", "tmpmounts"] {
+pub(crate) fn fill(root: &Path) {
+    for dir in [
+        "io.containerd.metadata.v1.bolt",
+        "io.containerd.content.v1.content/blobs/sha256",
+        "tmpmounts",
+    ] {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
-    fs::write(root.join("io.containerd.metadata.v1.bolt/meta.db"), [0xed, 0x0c, 0xda, 0xed]).unwrap();
-    fs::write(root.join("io.containerd.content.v1.content/blobs/sha256/00"), "layer").unwrap();
+    fs::write(
+        root.join("io.containerd.metadata.v1.bolt/meta.db"),
+        [0xed, 0x0c, 0xda, 0xed],
+    )
+    .unwrap();
+    fs::write(
+        root.join("io.containerd.content.v1.content/blobs/sha256/00"),
+        "layer",
+    )
+    .unwrap();
     fs::write(root.join("odd\nname"), "odd").unwrap();
     std::os::unix::fs::symlink("nowhere", root.join("link")).unwrap();
 }
@@ -103,7 +122,11 @@ fn a_plain_root_goes_aside_and_comes_back_as_it_was() {
     let marked = rustix::fs::getxattr(&root, marker, rustix::buffer::spare_capacity(&mut value));
     assert!(marked.is_err(), "no marker stays");
     let new = run.new_aside.clone().unwrap();
-    assert_eq!(names(&new), ["io.containerd.metadata.v1.bolt"], "the new root is kept");
+    assert_eq!(
+        names(&new),
+        ["io.containerd.metadata.v1.bolt"],
+        "the new root is kept"
+    );
     assert_eq!(names(scratch.path()).len(), 2, "and nothing else is left");
 }
 
@@ -165,17 +188,24 @@ fn another_directory_in_place_of_the_root_is_not_set_aside() {
     fs::rename(&root, root.with_file_name("elsewhere")).unwrap();
     fs::create_dir(&root).unwrap();
     let error = aside::to_aside(&mut run, true).unwrap_err();
-    assert!(matches!(&error, Error::Unfit(why) if why.contains("somebody moved")), "{error}");
+    assert!(
+        matches!(&error, Error::Unfit(why) if why.contains("somebody moved")),
+        "{error}"
+    );
     assert!(matches!(find_old(&run, true).unwrap(), Place::Nowhere));
 }
 
 /// Runs with a file system of its own at a path, in a mount namespace of its own.
-fn with_own_mount(test: impl FnOnce(&Path) + Send) {
+pub(crate) fn with_own_mount(test: impl FnOnce(&Path) + Send) {
     use nix::mount::{MsFlags, mount};
-    assert!(nix::unistd::geteuid().is_root(), "this test mounts, and so needs root");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test mounts, and so needs root"
+    );
     std::thread::scope(|scope| {
         let done = scope.spawn(|| {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_FS).unwrap();
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_FS)
+                .unwrap();
             let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
             mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
             let scratch = tempfile::tempdir().unwrap();
@@ -205,7 +235,10 @@ fn a_root_that_is_a_mount_point_is_emptied_into_itself_and_filled_again() {
 
         own_mount::to_home(&mut run, true, &mut |_| Ok(())).unwrap();
         let new = run.new_aside.clone().unwrap();
-        assert_eq!(fs::read(new.join("io.containerd.metadata.v1.bolt/meta.db")).unwrap(), b"new");
+        assert_eq!(
+            fs::read(new.join("io.containerd.metadata.v1.bolt/meta.db")).unwrap(),
+            b"new"
+        );
         fs::remove_dir_all(&new).unwrap();
         assert_eq!(portrait(root), before);
         own_mount::to_home(&mut run, true, &mut |_| Ok(())).unwrap();

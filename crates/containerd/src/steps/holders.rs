@@ -79,7 +79,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _open = std::fs::File::create(dir.path().join("file")).unwrap();
         let said = of(dir.path(), u64::MAX);
-        assert!(said.contains(&format!("process {} (", std::process::id())), "{said}");
+        assert!(
+            said.contains(&format!("process {} (", std::process::id())),
+            "{said}"
+        );
         assert!(said.contains("by its fd "), "{said}");
     }
 }

@@ -17,6 +17,9 @@ use crate::state::{PodChoice, Run};
 /// How long all plugins of one attachment may take together.
 const DEL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The least age of a leftover if nobody knows when containerd stopped: the default of the tools.
+const GRACE: Duration = Duration::from_secs(600);
+
 /// How many failures are told one by one.
 const TOLD: usize = 5;
 
@@ -52,7 +55,11 @@ pub(crate) fn reap(
 ) -> Result<Vec<String>, Error> {
     let setting = Setting::find(options);
     let cleared = sandboxes::clear(run, (Duration::ZERO, true), options, &setting, tools, journal)?;
-    let left: Vec<String> = cleared.failed().into_iter().chain(cleared.undecided.clone()).collect();
+    let left: Vec<String> = cleared
+        .failed()
+        .into_iter()
+        .chain(cleared.undecided.clone())
+        .collect();
     match left.is_empty() {
         true => Ok(cleared.said()),
         false => Err(Error::Unfit(format!(
@@ -79,10 +86,10 @@ pub(crate) fn all(
     Ok(said)
 }
 
-/// How long ago containerd stopped. After a boot nothing of before is left.
+/// How long ago containerd stopped. After a boot nothing of before is left, and what there is may be on its way up.
 fn since_stop(run: &Run, now: &Moment) -> Duration {
     let stopped = run.stopped.as_ref();
-    stopped.and_then(|stopped| now.since(stopped)).unwrap_or_default()
+    stopped.and_then(|stopped| now.since(stopped)).unwrap_or(GRACE)
 }
 
 /// Where this node has its CNI configurations and plugins.
@@ -102,7 +109,9 @@ impl Setting {
         Self {
             conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
             replay: Replay {
-                bin_dirs: plugins.chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from)).collect(),
+                bin_dirs: plugins
+                    .chain(DEFAULT_BIN_DIRS.iter().map(PathBuf::from))
+                    .collect(),
                 deadline: DEL_TIMEOUT,
             },
             host,
@@ -145,7 +154,10 @@ fn veth(
             progress: &mut |_done| {},
         };
         let done = blocking::apply(plan.into_orphans(), tools.lock, &again, &policy, mending)?;
-        outcomes = done.into_iter().map(|(pair, outcome)| (pair.name, outcome)).collect();
+        outcomes = done
+            .into_iter()
+            .map(|(pair, outcome)| (pair.name, outcome))
+            .collect();
     }
     Ok(Cleared {
         what: "veth pairs",
@@ -213,7 +225,9 @@ fn ipam(
 /// What a plan leaves alone of ours because it is not proven either way, with the reason.
 pub(crate) fn undecided<T: Subject>(plan: &Plan<T>, is_ours: impl Fn(&T) -> bool) -> Vec<String> {
     let kept = plan.verdicts().iter().filter_map(|verdict| match verdict {
-        Verdict::Undecided(kept) if is_ours(&kept.subject) => Some(format!("{}: {}", kept.subject.title(), kept.reason)),
+        Verdict::Undecided(kept) if is_ours(&kept.subject) => {
+            Some(format!("{}: {}", kept.subject.title(), kept.reason))
+        }
         Verdict::Undecided(_) | Verdict::Live(_) | Verdict::Foreign(_) | Verdict::Orphan(_) => None,
     });
     kept.collect()
@@ -223,7 +237,8 @@ impl Cleared {
     /// What became of them, in sentences.
     pub(crate) fn said(&self) -> Vec<String> {
         let cleared = self.outcomes.iter();
-        let cleared = cleared.filter(|(_, outcome)| matches!(outcome, Outcome::Mended(_) | Outcome::AlreadyGone));
+        let cleared =
+            cleared.filter(|(_, outcome)| matches!(outcome, Outcome::Mended(_) | Outcome::AlreadyGone));
         let mut said = vec![format!(
             "{}: {} cleared, {} in use",
             self.what,

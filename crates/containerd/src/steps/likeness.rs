@@ -100,7 +100,13 @@ mod tests {
         std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o2711)).unwrap();
         let model = open_dir(&old).unwrap();
         fsetxattr(&model, "user.note", b"kept", XattrFlags::empty()).unwrap();
-        fsetxattr(&model, nodemend_rmtree::marker(), b"not kept", XattrFlags::empty()).unwrap();
+        fsetxattr(
+            &model,
+            nodemend_rmtree::marker(),
+            b"not kept",
+            XattrFlags::empty(),
+        )
+        .unwrap();
         make_like(model.as_fd(), &new).unwrap();
         make_like(model.as_fd(), &new).unwrap();
         let (is, was) = (std::fs::metadata(&new).unwrap(), std::fs::metadata(&old).unwrap());
@@ -120,9 +126,6 @@ mod tests {
         let there = scratch.path().join("there");
         std::fs::create_dir_all(there.join("something")).unwrap();
         let model = open_dir(scratch.path()).unwrap();
-        assert!(matches!(
-            make_like(model.as_fd(), &there),
-            Err(Error::Unfit(_))
-        ));
+        assert!(matches!(make_like(model.as_fd(), &there), Err(Error::Unfit(_))));
     }
 }

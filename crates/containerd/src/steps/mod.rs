@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod aside;
+#[cfg(test)]
+pub(crate) mod aside_tests;
 pub(crate) mod holders;
 pub(crate) mod leftovers;
 pub(crate) mod likeness;
@@ -13,8 +15,6 @@ pub(crate) mod own_mount;
 pub(crate) mod removal;
 mod rename;
 mod sandboxes;
-#[cfg(test)]
-mod aside_tests;
 pub(crate) mod services;
 pub(crate) mod unmount;
 
@@ -61,7 +61,7 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Look => "look",
             Self::Stop => "stop kubelet and containerd",
             Self::Pods => "running pods",

@@ -123,7 +123,10 @@ pub(crate) fn to_home(
             transfer(&dir, &into, &entry.name, &root)?;
         }
         sync(&into, new.path())?;
-        said.push(format!("the new entries were set aside: {}", new.path().display()));
+        said.push(format!(
+            "the new entries were set aside: {}",
+            new.path().display()
+        ));
     }
     let from = open_dir(aside.tree.path())?;
     for name in Host::local().list(aside.tree.path())? {

@@ -16,7 +16,7 @@ use super::likeness::open_dir;
 use crate::error::Error;
 use crate::identity::RootId;
 use crate::options::Options;
-use crate::state::Run;
+use crate::state::{Course, Run};
 
 /// systemd runs the machine if this is there (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
@@ -66,7 +66,11 @@ pub struct RemovalFiles {
 impl RemovalFiles {
     /// Of a run.
     pub fn of(state: &StateDir, run: &Run) -> Self {
-        let at = |suffix: &str| state.path().join(format!("containerd-removal-{}.{suffix}", run.id));
+        let at = |suffix: &str| {
+            state
+                .path()
+                .join(format!("containerd-removal-{}.{suffix}", run.id))
+        };
         Self {
             progress: at("progress"),
             report: at("json"),
@@ -80,7 +84,8 @@ impl RemovalFiles {
 /// If it cannot be told where the old root is.
 pub fn removal(run: &Run, state: &StateDir, same_boot: bool) -> Result<Removal, Error> {
     let Some(aside) = aside(run, same_boot)? else {
-        return Ok(match run.is_done(crate::Step::Remove) {
+        let forward = matches!(run.course, Course::Forward | Course::Mended);
+        return Ok(match forward && run.is_done(crate::Step::Remove) {
             true => Removal::Gone,
             false => Removal::NotBegun,
         });
@@ -190,7 +195,9 @@ fn last_line(path: &Path) -> Option<Value> {
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
     let mut tail = String::new();
     file.read_to_string(&mut tail).ok()?;
-    tail.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+    tail.lines()
+        .rev()
+        .find_map(|line| serde_json::from_str(line).ok())
 }
 
 /// Starts the removal, unless it is at work or done.
@@ -248,7 +255,12 @@ fn begin(run: &Run, options: &Options) -> Result<String, Error> {
         // Older systemds do not know the weights (before 230 and 232); they do without.
         for weights in [&["CPUWeight=20", "IOWeight=20"][..], &[]] {
             let mut command = Command::new("systemd-run");
-            command.args(["--unit", &unit, "--description", "Removal of containerd's old root"]);
+            command.args([
+                "--unit",
+                &unit,
+                "--description",
+                "Removal of containerd's old root",
+            ]);
             for weight in weights {
                 command.args(["--property", weight]);
             }

@@ -41,7 +41,7 @@ pub(crate) fn clear(
     let first = look()?;
     std::thread::sleep(options.settle);
     let plan = plan(&first, &look()?, &policy);
-    let undecided = undecided(&plan, |sandbox| is_of(sandbox, &run.settings));
+    let undecided = undecided(&plan, |sandbox| is_surely_of(sandbox, &run.settings));
     let summary = plan.summary();
     let ours: Vec<Orphan<Sandbox>> = plan
         .into_orphans()
@@ -80,15 +80,21 @@ pub(crate) fn clear(
 
 /// The records of another containerd were not lost by this run: what a shim or a bundle of it says is not ours.
 fn is_of(sandbox: &Sandbox, settings: &Settings) -> bool {
-    let socket = in_run(&settings.socket);
+    signs(sandbox, settings).all(|ours| ours)
+}
+
+/// What has neither shim nor bundle may be anybody's: that it is undecided is no reason to keep kubelet down.
+fn is_surely_of(sandbox: &Sandbox, settings: &Settings) -> bool {
+    is_of(sandbox, settings) && signs(sandbox, settings).next().is_some()
+}
+
+/// Whether each shim and each bundle is of this containerd.
+fn signs(sandbox: &Sandbox, settings: &Settings) -> impl Iterator<Item = bool> {
+    let (socket, state) = (in_run(&settings.socket), in_run(&settings.state));
     let shims = sandbox.shims.iter().filter_map(|shim| shim.containerd.as_deref());
-    let mut foreign_shims = shims.filter(|theirs| in_run(theirs) != socket);
-    let state = in_run(&settings.state);
-    let mut foreign_bundles = sandbox
-        .bundles
-        .iter()
-        .filter(|bundle| !in_run(&bundle.path).starts_with(&state));
-    foreign_shims.next().is_none() && foreign_bundles.next().is_none()
+    let shims = shims.map(move |theirs| in_run(theirs) == socket);
+    let bundles = sandbox.bundles.iter();
+    shims.chain(bundles.map(move |bundle| in_run(&bundle.path).starts_with(&state)))
 }
 
 /// `/var/run` is `/run`.
@@ -131,8 +137,19 @@ mod tests {
         let own = Some("/var/run/containerd/containerd.sock");
         let bundle = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/a";
         assert!(is_of(&sandbox(own, Some(bundle)), &settings));
-        assert!(is_of(&sandbox(None, None), &settings));
-        assert!(!is_of(&sandbox(Some("/run/docker/containerd/containerd.sock"), None), &settings));
-        assert!(!is_of(&sandbox(own, Some("/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/a")), &settings));
+        assert!(is_surely_of(&sandbox(own, None), &settings));
+        let bare = sandbox(None, None);
+        assert!(is_of(&bare, &settings) && !is_surely_of(&bare, &settings));
+        assert!(!is_of(
+            &sandbox(Some("/run/docker/containerd/containerd.sock"), None),
+            &settings
+        ));
+        assert!(!is_of(
+            &sandbox(
+                own,
+                Some("/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/a")
+            ),
+            &settings
+        ));
     }
 }

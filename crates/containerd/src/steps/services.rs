@@ -6,8 +6,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::options::Options;
 use crate::healthz::Healthz;
+use crate::options::Options;
 use crate::ready::{wait_for_cri, wait_for_kubelet};
 use crate::service::{Manager, Service};
 use crate::state::Run;
@@ -77,7 +77,10 @@ pub(crate) fn start_kubelet(run: &Run, options: &Options) -> Result<Vec<String>,
     };
     up(kubelet, run, options)?;
     if run.healthz == Healthz::Off {
-        return Ok(vec![format!("{} runs; its healthz is off, so no more is known", kubelet.name)]);
+        return Ok(vec![format!(
+            "{} runs; its healthz is off, so no more is known",
+            kubelet.name
+        )]);
     }
     wait_for_kubelet(&run.healthz, options.ready_within)?;
     Ok(vec![format!("{} is healthy", kubelet.name)])
@@ -99,7 +102,10 @@ fn up(service: &Service, run: &Run, options: &Options) -> Result<(), Error> {
 pub(crate) fn restore(run: &Run, options: &Options) -> Vec<String> {
     let mut said = Vec::new();
     let kubelet = run.kubelet.as_ref().map(|kubelet| (kubelet, run.before.kubelet));
-    for (service, ran) in [(&run.containerd, run.before.containerd)].into_iter().chain(kubelet) {
+    for (service, ran) in [(&run.containerd, run.before.containerd)]
+        .into_iter()
+        .chain(kubelet)
+    {
         if !ran {
             said.push(format!("{} is stopped, as it was", service.name));
             continue;

@@ -121,7 +121,8 @@ fn one(mount: &Mount) -> Result<bool, Error> {
         return Ok(false);
     };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let above = openat(CWD, above, flags | OFlags::DIRECTORY, Mode::empty()).map_err(Error::io("open", above))?;
+    let above =
+        openat(CWD, above, flags | OFlags::DIRECTORY, Mode::empty()).map_err(Error::io("open", above))?;
     match openat(&above, name, flags, Mode::empty()) {
         Ok(there) if mount_id(there.as_fd()) == Some(mount.id) => {}
         Ok(_) | Err(Errno::NOENT) => return Ok(false),
@@ -164,10 +165,20 @@ mod tests {
         let snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
         let layers = |upper: &str| format!("rw,lowerdir={snapshots}/1/fs,upperdir={upper},workdir=/w");
         for (at, fstype, options, ours) in [
-            ("/var/lib/containerd/tmpmounts/containerd-mount1", "overlay", "rw", true),
+            (
+                "/var/lib/containerd/tmpmounts/containerd-mount1",
+                "overlay",
+                "rw",
+                true,
+            ),
             ("/var/lib/containerd/tmpmounts", "tmpfs", "rw", false),
             ("/var/lib/containerd/tmpmounts/a/b", "ext4", "rw", true),
-            ("/var/lib/containerd/io.containerd.content.v1.content", "ext4", "rw", false),
+            (
+                "/var/lib/containerd/io.containerd.content.v1.content",
+                "ext4",
+                "rw",
+                false,
+            ),
             (
                 "/var/lib/containerd/io.containerd.snapshotter.v1.zfs",
                 "zfs",
@@ -180,14 +191,24 @@ mod tests {
                 &layers(&format!("{snapshots}/9/fs")),
                 true,
             ),
-            ("/var/lib/containerd/x/rootfs", "overlay", &layers("/srv/upper"), false),
+            (
+                "/var/lib/containerd/x/rootfs",
+                "overlay",
+                &layers("/srv/upper"),
+                false,
+            ),
             (
                 "/var/lib/containerd/x/view",
                 "overlay",
                 &format!("ro,lowerdir={snapshots}/2/fs:{snapshots}/1/fs"),
                 true,
             ),
-            ("/var/lib/containerd/x/view", "overlay", "ro,lowerdir=/a:/b", false),
+            (
+                "/var/lib/containerd/x/view",
+                "overlay",
+                "ro,lowerdir=/a:/b",
+                false,
+            ),
             ("/var/lib/containerd2/tmpmounts/a", "overlay", "rw", false),
         ] {
             assert_eq!(

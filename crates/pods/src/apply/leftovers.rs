@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nodemend_procns::cgroup::Cgroup;
 use nodemend_rmtree::{Options, Tree, remove};
 
 use super::Places;
@@ -178,28 +179,13 @@ fn pod_of(name: &[u8]) -> Option<Uid> {
 
 /// Removes a cgroup and those in it, if no process is in any of them.
 fn cgroup(dir: &Path, steps: &mut Steps<'_>) -> Result<(), Error> {
-    let mut all = vec![dir.to_owned()];
-    let mut next = 0;
-    while let Some(dir) = all.get(next).cloned() {
-        all.extend(directories(&dir).into_iter().map(|name| dir.join(name)));
-        next += 1;
+    match Cgroup::open(dir)? {
+        Some(cgroup) => cgroup.remove(&mut |dir: &Path| {
+            let path = dir.to_owned();
+            steps.write(Step::RemoveDirectory { path })
+        }),
+        None => Ok(()),
     }
-    for dir in &all {
-        let procs = std::fs::read(dir.join("cgroup.procs")).unwrap_or_default();
-        if !procs.trim_ascii().is_empty() {
-            return Err(Error::unfit(dir, "a process lives in it"));
-        }
-    }
-    for dir in all.iter().rev() {
-        steps.write(Step::RemoveDirectory { path: dir.clone() })?;
-        match std::fs::remove_dir(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", dir)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
 fn names(dir: &Path) -> Vec<std::ffi::OsString> {

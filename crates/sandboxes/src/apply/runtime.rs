@@ -39,7 +39,7 @@ const CLEAN_UP: Duration = Duration::from_secs(5);
 /// How long a `delete` command may take: it waits for a busy root file system for some seconds.
 const COMMAND: Duration = Duration::from_secs(15);
 
-/// How long a killed shim may take to end.
+/// How long a killed shim, and before that what it called, may take to end.
 const DEATH: Duration = Duration::from_secs(5);
 
 const TICK: Duration = Duration::from_millis(10);
@@ -191,7 +191,8 @@ fn end_shims(sandbox: &Sandbox, steps: Steps<'_, '_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The first process of a container is a child of its shim.
+/// The first process of a container is a child of its shim. So is runc, which a shim calls for a moment when a container
+/// that shares the pod's process ids has ended.
 fn has_no_container(shim: &Shim) -> Result<(), Error> {
     let mut alive = Vec::new();
     for pid in children(shim.pid)? {
@@ -201,11 +202,12 @@ fn has_no_container(shim: &Shim) -> Result<(), Error> {
             alive.push(target);
         }
     }
-    if alive.is_empty() {
+    let left = process::wait(alive, Instant::now() + DEATH);
+    if left.is_empty() {
         return Ok(());
     }
     Err(Error::Running {
         reason: "a shim still has processes, and was left alone",
-        processes: process::said(&alive),
+        processes: process::said(&left),
     })
 }

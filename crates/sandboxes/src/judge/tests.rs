@@ -737,3 +737,33 @@ fn a_pod_without_a_bundle_is_known_by_its_cgroup() {
     assert_eq!(plan.verdicts().len(), 1);
     assert_eq!(plan.verdicts()[0].subject().containers.len(), 2);
 }
+
+#[test]
+fn a_container_of_a_node_in_a_container_is_that_node_s() {
+    let mut node = Node::new();
+    node.process(71, "pause", POD, &[&id('a')], OLD)
+        .mounted(POD, MOUNTED);
+    node.process(70, "shim-or-init", HOST, &[], OLD);
+    node.detail(71).parent = 70;
+    assert_eq!(judged(&node, &reaping()).0, VerdictKind::Orphan);
+    node.detail(70).own_pids = true;
+    let (kind, why) = judged(&node, &reaping());
+    assert_eq!(kind, VerdictKind::Foreign);
+    assert!(why.starts_with("process 70"), "{why}");
+}
+
+#[test]
+fn who_shares_a_network_and_not_the_pod_is_another_s() {
+    let mut node = forgotten();
+    node.process(99, "debug", POD, &[&id('c')], OLD);
+    node.detail(99).cgroups[0].path = format!("/elsewhere/{}", id('c')).into();
+    let plan = planned(&node, &reaping());
+    let of = |id: &str| {
+        let found = plan.verdicts().iter().find(|verdict| verdict.subject().id == id);
+        of(found.unwrap())
+    };
+    assert_eq!(of(&id('c')).0, VerdictKind::Live);
+    let (kind, why) = of(&id('a'));
+    assert_eq!(kind, VerdictKind::Live);
+    assert!(why.contains("process 99 (debug) lives there"), "{why}");
+}

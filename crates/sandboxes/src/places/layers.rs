@@ -1,4 +1,4 @@
-//! Overlays whose lower directories are gone: whoever runs on one loses its files as soon as it closes them.
+//! Overlays whose layers are gone: whoever runs on one loses its files as soon as it closes them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::sandbox::SandboxMount;
 
-/// The mounts, each overlay with the first of its lower directories that is not there. One that cannot be looked at
+/// The mounts, each overlay with the first of its layers that is not there. One that cannot be looked at
 /// counts as there, and so does one that a relative path names: nobody knows from where.
 pub(super) fn check<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Result<Vec<SandboxMount>, Error> {
     let mounts: Vec<_> = mounts.collect();
@@ -20,7 +20,7 @@ pub(super) fn check<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Result<Vec<S
         .iter()
         .enumerate()
         .filter(|(_, mount)| mount.fstype == "overlay")
-        .map(|(at, mount)| (at, lower_dirs(&mount.options)))
+        .map(|(at, mount)| (at, layers(&mount.options)))
         .collect();
     let work =
         |(at, dirs): &(usize, Vec<PathBuf>), pulse: &Pulse, answer: &mut dyn FnMut((usize, PathBuf))| {
@@ -58,13 +58,17 @@ fn is_gone(path: &Path) -> bool {
     matches!(there, Err(Errno::NOENT | Errno::NOTDIR))
 }
 
-/// The lower directories in the options of an overlay: `lowerdir=a:b`, from Linux 6.5 on also `lowerdir+=a`. A backslash
-/// stands before a colon or a comma that is part of a name (Documentation/filesystems/overlayfs.rst).
-fn lower_dirs(options: &OsStr) -> Vec<PathBuf> {
+/// The layers in the options of an overlay: `lowerdir=a:b`, from Linux 6.5 on also `lowerdir+=a`, and `upperdir=c`. A
+/// backslash stands before a colon or a comma that is part of a name (Documentation/filesystems/overlayfs.rst).
+fn layers(options: &OsStr) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     for option in split(options.as_bytes(), b',') {
         let list = option.strip_prefix(b"lowerdir=").map(|list| split(list, b':'));
-        let one = option.strip_prefix(b"lowerdir+=").map(|dir| vec![dir]);
+        let one = [&b"lowerdir+="[..], b"upperdir="];
+        let one = one
+            .iter()
+            .find_map(|name| option.strip_prefix(*name))
+            .map(|dir| vec![dir]);
         let named = list.or(one).unwrap_or_default();
         let named = named.into_iter().filter(|dir| !dir.is_empty());
         dirs.extend(named.map(|dir| PathBuf::from(OsString::from_vec(unescaped(dir)))));
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     fn dirs(options: &str) -> Vec<String> {
-        let dirs = lower_dirs(OsStr::new(options));
+        let dirs = layers(OsStr::new(options));
         dirs.into_iter()
             .map(|dir| dir.to_string_lossy().into_owned())
             .collect()
@@ -107,9 +111,12 @@ mod tests {
     fn the_layers_of_an_overlay_are_read_in_every_spelling() {
         assert_eq!(
             dirs("rw,lowerdir=/a/1/fs:/a/2/fs,upperdir=/a/3/fs,workdir=/a/3/work"),
-            ["/a/1/fs", "/a/2/fs"]
+            ["/a/1/fs", "/a/2/fs", "/a/3/fs"]
         );
-        assert_eq!(dirs(r"rw,lowerdir=/a\:b:/c\,d,upperdir=/u"), ["/a:b", "/c,d"]);
+        assert_eq!(
+            dirs(r"rw,lowerdir=/a\:b:/c\,d,upperdir=/u"),
+            ["/a:b", "/c,d", "/u"]
+        );
         assert_eq!(dirs("rw,lowerdir+=/a,lowerdir+=/b"), ["/a", "/b"]);
         assert_eq!(dirs("rw,lowerdir=1/fs:2/fs"), ["1/fs", "2/fs"]);
         assert!(dirs("rw,relatime").is_empty());
