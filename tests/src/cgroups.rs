@@ -47,7 +47,9 @@ fn subdirs(dir: &Path) -> Vec<PathBuf> {
 
 /// Makes this cgroup in every hierarchy, ready to take processes; its directories.
 pub(crate) fn make(name: &str) -> Result<Vec<PathBuf>> {
-    let tops = hierarchies().into_iter().filter(|top| top.join("cgroup.procs").exists());
+    let tops = hierarchies()
+        .into_iter()
+        .filter(|top| top.join("cgroup.procs").exists());
     tops.map(|top| {
         let dir = top.join(name);
         fs::create_dir_all(&dir).at("make", &dir)?;

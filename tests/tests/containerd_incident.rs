@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
+    clippy::use_debug,
     reason = "a failed unwrap in a test's helper is a failed test, and what was measured is printed"
 )]
 
@@ -61,18 +62,25 @@ impl Scene {
         import_pause(&self.machine);
         let (new, _app) = self.machine.run_pod("new").unwrap();
         assert!(self.machine.pings(new.ips[0]));
-        soon(Duration::from_secs(120), "the end of the old root", || asides(&self.machine).is_empty());
+        soon(Duration::from_secs(120), "the end of the old root", || {
+            asides(&self.machine).is_empty()
+        });
         self.others_are_well();
     }
 
     fn others_are_well(&self) {
-        assert!(self.machine.other_is_well(&self.other).unwrap(), "the second containerd's sandbox");
+        assert!(
+            self.machine.other_is_well(&self.other).unwrap(),
+            "the second containerd's sandbox"
+        );
         assert!(self.machine.podman_is_well(&self.podman), "podman's container");
     }
 }
 
 fn run_pods(machine: &Machine, name: &str) -> Pods {
-    (0..3).map(|n| machine.run_pod(&format!("{name}-{n}")).unwrap()).collect()
+    (0..3)
+        .map(|n| machine.run_pod(&format!("{name}-{n}")).unwrap())
+        .collect()
 }
 
 fn soon(limit: Duration, what: &str, mut test: impl FnMut() -> bool) {
@@ -85,7 +93,9 @@ fn soon(limit: Duration, what: &str, mut test: impl FnMut() -> bool) {
 
 /// The image that a new root lacks, which kubelet would pull.
 fn import_pause(machine: &Machine) {
-    machine.shell("ctr --namespace k8s.io images import /run/lab/pause.tar").unwrap();
+    machine
+        .shell("ctr --namespace k8s.io images import /run/lab/pause.tar")
+        .unwrap();
 }
 
 fn mend(machine: &Machine, flags: &str) -> Ran {
@@ -95,7 +105,7 @@ fn mend(machine: &Machine, flags: &str) -> Ran {
 
 fn json(ran: &Ran, code: i32) -> Value {
     ran.exited(code).unwrap();
-    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
+    serde_json::from_str(&ran.stdout).unwrap()
 }
 
 fn status(machine: &Machine) -> Value {
@@ -117,7 +127,11 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, (u64, u32, u32, Vec<u8>)> {
     let mut todo = vec![dir.to_owned()];
     while let Some(path) = todo.pop() {
         let stat = fs::symlink_metadata(&path).unwrap();
-        let bytes = if stat.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+        let bytes = if stat.is_file() {
+            fs::read(&path).unwrap()
+        } else {
+            Vec::new()
+        };
         if stat.is_dir() {
             todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
@@ -137,18 +151,37 @@ fn one_command(entries: u32) -> Option<Duration> {
 
     let refused = json(&mend(machine, "--apply --yes"), 4);
     assert_eq!(refused["needed"], "yes", "{refused:#}");
-    let reasons: Vec<_> = refused["refusals"].as_array().unwrap().iter().map(|one| &one["reason"]).collect();
-    assert_eq!(reasons, ["podsUndecided"], "what becomes of the pods is the operator's to say");
+    let reasons: Vec<_> = refused["refusals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["reason"])
+        .collect();
+    assert_eq!(
+        reasons,
+        ["podsUndecided"],
+        "what becomes of the pods is the operator's to say"
+    );
     assert!(scene.pods.iter().all(|(_, app)| machine.is_alive(app.pid)));
 
     let begun = Instant::now();
     let mut command = machine.command("mend-containerd");
     command.args(["--output", "json", "--reap-pods", "--apply", "--yes"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    soon(Duration::from_secs(60), "a CRI that answers", || machine.list_sandboxes().is_ok());
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    soon(Duration::from_secs(60), "a CRI that answers", || {
+        machine.list_sandboxes().is_ok()
+    });
     let answered = begun.elapsed();
     let ran = Ran::of("mend-containerd".to_owned(), &child.wait_with_output().unwrap());
-    println!("{} entries: CRI answers after {answered:.1?}, all is done after {:.1?}", entries, begun.elapsed());
+    println!(
+        "{} entries: CRI answers after {answered:.1?}, all is done after {:.1?}",
+        entries,
+        begun.elapsed()
+    );
     let done = json(&ran, 0);
     assert_eq!(done["run"]["course"], "mended", "{done:#}");
     assert_eq!(done["summary"]["done"], 8);
@@ -172,7 +205,12 @@ fn killed_at(machine: &Machine, nth: u32, flags: &str) -> bool {
     let strace = tools::find("strace").expect("this test needs strace (package strace)");
     let inside = machine.command("mend-containerd");
     let mut command = Command::new(strace);
-    command.args(["--follow-forks", "--quiet=all", "--output=/dev/null", "--trace=rename"]);
+    command.args([
+        "--follow-forks",
+        "--quiet=all",
+        "--output=/dev/null",
+        "--trace=rename",
+    ]);
     command.args(["-e", &format!("inject=rename:signal=KILL:when={nth}")]);
     command.arg(inside.get_program()).args(inside.get_args());
     command.args(flags.split_whitespace());
@@ -197,20 +235,32 @@ fn killed_at_any_step_and_resumed_it_comes_to_the_same_end() {
         let resumable = before["resume"]["possible"] == true;
         let done: u64 = before["summary"]["done"].as_u64().unwrap_or_default();
         steps.push(if resumable { done } else { 0 });
-        let go_on = if resumable { "--resume" } else { "--even-if-healthy --reap-pods" };
+        let go_on = if resumable {
+            "--resume"
+        } else {
+            "--even-if-healthy --reap-pods"
+        };
         let after = json(&mend(&scene.machine, &format!("{go_on} --apply --yes")), 0);
-        assert_eq!(after["run"]["course"], "mended", "killed at write {nth}: {after:#}");
+        assert_eq!(
+            after["run"]["course"], "mended",
+            "killed at write {nth}: {after:#}"
+        );
         for (pod, app) in &scene.pods {
             let left = scene.machine.remains(pod, std::slice::from_ref(app));
             assert!(left.is_empty(), "killed at write {nth}: {left:#?}");
         }
-        soon(Duration::from_secs(60), "the end of the old root", || asides(&scene.machine).is_empty());
+        soon(Duration::from_secs(60), "the end of the old root", || {
+            asides(&scene.machine).is_empty()
+        });
         import_pause(&scene.machine);
         scene.pods = vec![scene.machine.run_pod(&format!("old-{nth}")).unwrap()];
     }
     println!("killed with so many steps done: {steps:?}");
     for done in 1..=7 {
-        assert!(steps.contains(&done), "it was not killed after step {done}: {steps:?}");
+        assert!(
+            steps.contains(&done),
+            "it was not killed after step {done}: {steps:?}"
+        );
     }
     scene.others_are_well();
 }
@@ -228,7 +278,10 @@ fn rolled_back_at_every_write(machine: &Machine, flags: &str, mut check: impl Fn
         }
         steps.push(before["summary"]["done"].as_u64().unwrap_or_default());
         let back = json(&mend(machine, "--roll-back --apply --yes"), 0);
-        assert_eq!(back["run"]["course"], "rolledBack", "killed at write {nth}: {back:#}");
+        assert_eq!(
+            back["run"]["course"], "rolledBack",
+            "killed at write {nth}: {back:#}"
+        );
         check();
         // What the new containerd wrote is kept, for the operator to look at.
         for new in asides(machine) {
@@ -251,11 +304,19 @@ fn rolled_back_the_old_root_is_there_byte_for_byte() {
     let before = content(&machine.path(ROOT));
     rolled_back_at_every_write(machine, "", || {
         let after = content(&machine.path(ROOT));
-        let differs = before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry));
-        assert_eq!(differs.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+        let differs = before
+            .iter()
+            .filter(|(path, entry)| after.get(*path) != Some(*entry));
+        assert_eq!(
+            differs.map(|(path, _)| path).collect::<Vec<_>>(),
+            Vec::<&PathBuf>::new()
+        );
         assert_eq!(after.len(), before.len());
     });
-    assert!(scene.pods.iter().all(|(_, app)| machine.is_alive(app.pid)), "they were to be kept");
+    assert!(
+        scene.pods.iter().all(|(_, app)| machine.is_alive(app.pid)),
+        "they were to be kept"
+    );
     scene.others_are_well();
 }
 
@@ -286,13 +347,24 @@ fn a_healthy_node_is_left_alone_unless_the_operator_insists() {
     let machine = &scene.machine;
     let known = sorted(machine);
     let young = json(&mend(machine, "--reap-pods --apply --yes"), 4);
-    assert_eq!(young["needed"], "unknown", "a containerd of a few seconds has proven nothing: {young:#}");
+    assert_eq!(
+        young["needed"], "unknown",
+        "a containerd of a few seconds has proven nothing: {young:#}"
+    );
     let mut calm = Value::Null;
-    soon(Duration::from_secs(120), "a containerd that is old enough", || {
-        calm = serde_json::from_str(&mend(machine, "--reap-pods --apply --yes").stdout).unwrap();
-        calm["needed"] == "no"
-    });
-    assert_eq!(calm["items"].as_array().map(Vec::len), Some(0), "there is nothing to mend: {calm:#}");
+    soon(
+        Duration::from_secs(120),
+        "a containerd that is old enough",
+        || {
+            calm = serde_json::from_str(&mend(machine, "--reap-pods --apply --yes").stdout).unwrap();
+            calm["needed"] == "no"
+        },
+    );
+    assert_eq!(
+        calm["items"].as_array().map(Vec::len),
+        Some(0),
+        "there is nothing to mend: {calm:#}"
+    );
     assert_eq!(calm["changed"], false);
     assert_eq!(sorted(machine), known);
     assert!(asides(machine).is_empty());

@@ -69,7 +69,10 @@ fn the_two_ways_to_kill_the_service_differ_in_the_shims() {
 
     machine.kill_all_processes().unwrap();
     soon("shims that are gone", || machine.shims(&pod).is_empty());
-    assert!(machine.is_alive(app.pid), "the application has lost its shim, and runs on");
+    assert!(
+        machine.is_alive(app.pid),
+        "the application has lost its shim, and runs on"
+    );
 }
 
 #[test]
@@ -123,7 +126,10 @@ fn nothing_stays_when_the_owner_is_killed() {
         let line = line.expect("the owner could not boot a machine");
         let [init, janitor, cgroup] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
         let pids = processes_of(cgroup);
-        assert!(pids.len() >= 6, "systemd, containerd, kubelet, a shim, a pause, an application: {pids:?}");
+        assert!(
+            pids.len() >= 6,
+            "systemd, containerd, kubelet, a shim, a pause, an application: {pids:?}"
+        );
         assert!(pids.contains(&init.to_owned()));
         owner.kill().unwrap();
         if also_the_janitor {

@@ -139,11 +139,7 @@ impl Started {
         let pid = i32::try_from(first).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| LabError::Odd(format!("no process id: {first}")))?;
         let handle = pidfd_open(pid, PidfdFlags::empty()).doing(|| format!("open process {first}"))?;
-        Ok(Started {
-            first,
-            handle,
-            child,
-        })
+        Ok(Started { first, handle, child })
     }
 }
 

@@ -102,7 +102,10 @@ pub(crate) fn prepare(node: &Node, how: &Kubelet) -> Result<()> {
 /// Its command line, without its name.
 pub(crate) fn arguments(how: &Kubelet) -> Vec<String> {
     let mut argv = vec![
-        format!("--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-{}", "kubelet.conf"),
+        format!(
+            "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-{}",
+            "kubelet.conf"
+        ),
         format!("--kubeconfig={KUBECONFIG}"),
         format!("--config={CONFIG}"),
         format!("--container-runtime-endpoint=unix://{}", crate::runtime::SOCKET),

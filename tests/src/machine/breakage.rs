@@ -43,7 +43,11 @@ impl Machine {
             let writers: Vec<_> = (0..WRITERS)
                 .map(|first| {
                     let root = &root;
-                    scope.spawn(move || (first..dirs).step_by(WRITERS as usize).try_for_each(|n| fill(root, n)))
+                    scope.spawn(move || {
+                        (first..dirs)
+                            .step_by(WRITERS as usize)
+                            .try_for_each(|n| fill(root, n))
+                    })
                 })
                 .collect();
             writers.into_iter().try_for_each(|writer| {

@@ -73,9 +73,20 @@ pub(crate) fn launch(cgroup: &str, template: &Path) -> Result<Started> {
 fn disk() -> Result<PathBuf> {
     let ground = Ground::enter()?;
     // systemd-nspawn keeps locks and sockets below /run, and a machine with systemd has its own there.
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-        .doing(|| "mount /run".to_owned())?;
-    ground.disk_with(Format::Ext4, MEGABYTES, &["-O", "^has_journal", "-m", "0", "-N", INODES], &[])
+    mount(
+        Some("tmpfs"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755"),
+    )
+    .doing(|| "mount /run".to_owned())?;
+    ground.disk_with(
+        Format::Ext4,
+        MEGABYTES,
+        &["-O", "^has_journal", "-m", "0", "-N", INODES],
+        &[],
+    )
 }
 
 /// Enters the machine's cgroup first, in every hierarchy: what the machine takes for the root is this one.
@@ -91,7 +102,13 @@ fn command(cgroup: &str, home: &Path) -> Result<Command> {
     // Should the janitor die without a word, so does the machine.
     command.args(["--", "setpriv", "--pdeathsig", "KILL", "--", "systemd-nspawn"]);
     command.arg("--directory").arg(home.join(TREE));
-    command.args(["--boot", "--quiet", "--machine=lab-node", "--register=no", "--keep-unit"]);
+    command.args([
+        "--boot",
+        "--quiet",
+        "--machine=lab-node",
+        "--register=no",
+        "--keep-unit",
+    ]);
     command.args(["--private-network", "--capability=all", "--console=read-only"]);
     command.args(["--resolv-conf=off", "--timezone=off", "--link-journal=no"]);
     command.arg(format!("--system-call-filter={CALLS}"));

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Machine;
+use crate::breakage::random_id;
 use crate::cri::{self, Cri};
 use crate::error::{LabError, Result};
-use crate::breakage::random_id;
 use crate::sandbox::random_uuid;
 use crate::tools;
 
@@ -103,7 +103,9 @@ impl Machine {
         self.await_that("other runtime that is ready", Duration::from_secs(30), "", || {
             self.other_cri().ready().unwrap_or(false)
         })?;
-        self.shell(&format!("ctr --address {SOCKET} --namespace k8s.io images import /run/lab/pause.tar"))?;
+        self.shell(&format!(
+            "ctr --address {SOCKET} --namespace k8s.io images import /run/lab/pause.tar"
+        ))?;
         self.await_that("pause image of the other", Duration::from_secs(20), "", || {
             self.other_cri().has_image("localhost/pause:3").unwrap_or(false)
         })?;
@@ -130,7 +132,10 @@ impl Machine {
         let ready = i32::from(k8s_cri::v1::PodSandboxState::SandboxReady);
         let known = listed.iter().any(|one| one.id == other.id && one.state == ready);
         let enter = format!("--net={}", other.netns.display());
-        Ok(known && self.exec(&["nsenter", &enter, "ip", "-4", "addr", "show", "eth0"])?.contains("10.99.0."))
+        Ok(known
+            && self
+                .exec(&["nsenter", &enter, "ip", "-4", "addr", "show", "eth0"])?
+                .contains("10.99.0."))
     }
 
     fn other_cri(&self) -> Cri {
@@ -168,9 +173,25 @@ impl Machine {
     fn conmon(&self, id: &str) -> Result<u32> {
         let link = "/run/lab/bin/conmon";
         let lab = tools::lab_binary()?;
-        self.shell(&format!("mkdir -p /run/lab/bin; ln -sfn {} {link}", lab.display()))?;
+        self.shell(&format!(
+            "mkdir -p /run/lab/bin; ln -sfn {} {link}",
+            lab.display()
+        ))?;
         let bundle = format!("/var/lib/containers/storage/overlay-containers/{id}/userdata");
-        let argv = ["--api-version", "1", "-c", id, "-u", id, "-r", "/usr/bin/crun", "-b", &bundle, "-n", "web"];
+        let argv = [
+            "--api-version",
+            "1",
+            "-c",
+            id,
+            "-u",
+            id,
+            "-r",
+            "/usr/bin/crun",
+            "-b",
+            &bundle,
+            "-n",
+            "web",
+        ];
         let line: Vec<&str> = std::iter::once(link).chain(argv).collect();
         self.detach(&["--argv0", "/usr/bin/conmon"], &line)
     }

@@ -80,8 +80,14 @@ impl Machine {
     /// When systemd does not answer.
     pub fn kill_main_process(&self) -> Result<()> {
         // Not --kill-whom: systemd 247 does not know it.
-        self.exec(&["systemctl", "kill", "--signal=KILL", "--kill-who=main", "containerd.service"])
-            .map(drop)
+        self.exec(&[
+            "systemctl",
+            "kill",
+            "--signal=KILL",
+            "--kill-who=main",
+            "containerd.service",
+        ])
+        .map(drop)
     }
 
     /// `systemctl kill`: the shims are in the unit's cgroup and die with containerd. What they had started lives on, without a parent.

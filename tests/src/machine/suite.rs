@@ -57,7 +57,7 @@ impl Suite {
     pub(crate) fn cri(self) -> cri::Version {
         match self {
             Suite::Bullseye => cri::Version::V1Alpha2,
-            _ => cri::Version::V1,
+            Suite::Bookworm | Suite::Trixie | Suite::Sid => cri::Version::V1,
         }
     }
 
@@ -68,7 +68,8 @@ impl Suite {
         let tree = cache.join(self.name());
         let lock = cache.join(format!("{}.lock", self.name()));
         let lock = File::create(&lock).at("make", &lock)?;
-        lock.lock().doing(|| format!("lock the tree of {}", self.name()))?;
+        lock.lock()
+            .doing(|| format!("lock the tree of {}", self.name()))?;
         if !tree.exists() {
             let part = cache.join(format!("{}.part", self.name()));
             // What an interrupted one has left.
@@ -93,13 +94,22 @@ impl Suite {
             .args(["--variant=minbase", &format!("--include={PACKAGES}"), self.name()])
             .arg(tree)
             .arg(MIRROR))?;
-        for unneeded in ["var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"] {
+        for unneeded in [
+            "var/cache/apt/archives",
+            "var/lib/apt/lists",
+            "usr/share/doc",
+            "usr/share/locale",
+            "usr/share/man",
+        ] {
             let path = tree.join(unneeded);
             fs::remove_dir_all(&path).at("empty", &path)?;
             fs::create_dir_all(&path).at("make", &path)?;
         }
         // The runtime starts when it is configured, and nothing of this may look for a network.
-        for unit in ["multi-user.target.wants/containerd.service", "timers.target.wants"] {
+        for unit in [
+            "multi-user.target.wants/containerd.service",
+            "timers.target.wants",
+        ] {
             let path = tree.join("etc/systemd/system").join(unit);
             let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
         }
