@@ -95,10 +95,10 @@ fn a_database_that_stays_open_ends_the_run() {
     let database = std::fs::File::open(root.join("io.containerd.metadata.v1.bolt/meta.db")).unwrap();
     database.lock().unwrap();
     let ended = scene.go(&scene.run, false, forward);
-    match ended.end {
-        End::Failed(Step::Stop, error) => assert!(error.to_string().contains("still locked"), "{error}"),
-        other => panic!("{other:?}"),
-    }
+    let End::Failed(Step::Stop, error) = ended.end else {
+        panic!("{:?}", ended.end);
+    };
+    assert!(error.to_string().contains("still locked"), "{error}");
     assert_eq!(
         scene.log(),
         ["stop"],
