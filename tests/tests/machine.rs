@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nodemend_lab::cgroups;
-use nodemend_lab::machine::{LEAKED, Machine};
+use nodemend_lab::machine::{LEAKED, Machine, Shims};
 
 fn soon(what: &str, mut test: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
@@ -39,7 +39,7 @@ fn a_damaged_store_is_a_crash_loop_and_the_pods_live_on() {
     assert!(machine.kubelet_is_healthy());
     assert_eq!(machine.unit("containerd.service").unwrap().sub, "running");
 
-    machine.break_metadata().unwrap();
+    machine.break_metadata(Shims::Live).unwrap();
     machine.leak_snapshots(10_000).unwrap();
 
     let journal = machine.journal("containerd.service").unwrap();

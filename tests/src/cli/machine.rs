@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nodemend_lab::Result;
-use nodemend_lab::machine::{self, Suite};
+use nodemend_lab::machine::{self, Shims, Suite};
 
 use super::shell::{give, say};
 
@@ -20,8 +20,8 @@ pub(crate) struct Machine {
     /// Damage containerd's metadata, so that it dies at each start.
     #[arg(long)]
     crash_loop: bool,
-    /// Kill the shims as well, as `systemctl kill` does.
-    #[arg(long)]
+    /// Kill the shims with it, as `systemctl kill` does.
+    #[arg(long, requires = "crash_loop")]
     without_shims: bool,
     /// Put so many small files below containerd's root.
     #[arg(long, default_value_t = 0)]
@@ -47,11 +47,13 @@ pub(crate) fn run(asked: &Machine) -> Result<ExitCode> {
         asked.pods,
         machine.age().as_secs_f32()
     ));
-    if asked.without_shims {
-        machine.kill_all_processes()?;
-    }
     if asked.crash_loop {
-        machine.break_metadata()?;
+        let shims = if asked.without_shims {
+            Shims::Die
+        } else {
+            Shims::Live
+        };
+        machine.break_metadata(shims)?;
         say("containerd dies at each start");
     }
     machine.leak_snapshots(asked.leak)?;

@@ -28,6 +28,15 @@ const WRITERS: u32 = 2;
 /// bbolt's page is the kernel's.
 const PAGE: usize = 4096;
 
+/// What becomes of the shims when containerd is killed: the two forms of the incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shims {
+    /// They live on, as after `systemctl kill --kill-who=main` or the kernel's OOM killer.
+    Live,
+    /// They die with it, as after `systemctl kill`.
+    Die,
+}
+
 impl Machine {
     /// Puts this many small files below the runtime's root, 1000 to a snapshot, as pods full of caches and `.git` directories leave them.
     ///
@@ -58,15 +67,18 @@ impl Machine {
         })
     }
 
-    /// Kills containerd in the middle of its work and damages its metadata, as a power cut does; returns when systemd has tried twice to
-    /// start it again. The pods live on.
+    /// Kills containerd in the middle of its work and damages its metadata; returns when systemd has tried twice to start it again. The
+    /// applications live on in either case.
     ///
     /// # Errors
     ///
     /// [`LabError::Timeout`] when containerd starts nevertheless.
-    pub fn break_metadata(&self) -> Result<()> {
+    pub fn break_metadata(&self, shims: Shims) -> Result<()> {
         let before = self.unit(UNIT)?.restarts;
-        self.kill_main_process()?;
+        match shims {
+            Shims::Live => self.kill_main_process()?,
+            Shims::Die => self.kill_all_processes()?,
+        }
         self.damage_metadata()?;
         self.await_that("crash loop of containerd", Duration::from_secs(60), "", || {
             self.unit(UNIT).is_ok_and(|unit| unit.restarts >= before + 2)

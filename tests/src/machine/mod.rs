@@ -4,12 +4,12 @@
 //! systemd starts again and again, so it needs this. A machine is a node: everything that [`Node`] can do works here as well.
 //!
 //! ```no_run
-//! use nodemend_lab::machine::{Machine, Suite};
+//! use nodemend_lab::machine::{Machine, Shims, Suite};
 //!
 //! # fn main() -> nodemend_lab::Result<()> {
 //! let machine = Machine::boot(Suite::Bookworm)?;
 //! let pod = machine.run_sandbox("web")?;
-//! machine.break_metadata()?;
+//! machine.break_metadata(Shims::Live)?;
 //! assert_eq!(machine.unit("containerd.service")?.active, "activating");
 //! # Ok(())
 //! # }
@@ -37,7 +37,7 @@ use crate::options::{Engine, Options};
 use crate::sandbox::Sandbox;
 use crate::tools;
 
-pub use breakage::{LEAKED, METADATA};
+pub use breakage::{LEAKED, METADATA, Shims};
 pub use others::{Another, Other};
 pub use service::Unit;
 pub use suite::Suite;
