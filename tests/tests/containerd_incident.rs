@@ -27,6 +27,9 @@ use serde_json::Value;
 /// From the command to a CRI that answers, whatever the size of the root.
 const PROMISED: Duration = Duration::from_secs(15);
 
+/// A run is killed at each second write here, which is after every step; `containerd_run` kills at every one.
+const WRITES: usize = 2;
+
 type Pods = Vec<(Sandbox, Application)>;
 
 /// A machine with three pods, and with containers of others.
@@ -275,8 +278,8 @@ fn killed_at_any_step_and_resumed_it_comes_to_the_same_end() {
     scene.others_are_well();
 }
 
-/// Kills a run that keeps the pods at every write, and rolls each back; how many steps were done each time.
-fn rolled_back_at_every_write(machine: &Machine, flags: &str, mut check: impl FnMut()) -> Vec<u64> {
+/// Kills a run that keeps the pods at its writes, and rolls each back; how many steps were done each time.
+fn rolled_back_at_writes(machine: &Machine, flags: &str, mut check: impl FnMut()) -> Vec<u64> {
     let mut steps = Vec::new();
     for nth in 1..=24 {
         if !killed_at(machine, nth, &format!("--keep-pods {flags}")) {
@@ -312,7 +315,7 @@ fn rolled_back_the_old_root_is_there_byte_for_byte() {
     machine.break_metadata(Shims::Live).unwrap();
     machine.leak_snapshots(1000).unwrap();
     let before = content(&machine.path(ROOT));
-    rolled_back_at_every_write(machine, "", || {
+    rolled_back_at_writes(machine, "", || {
         let after = content(&machine.path(ROOT));
         let differs = before
             .iter()
@@ -338,7 +341,7 @@ fn rolled_back_the_old_pods_records_are_there() {
     let machine = &scene.machine;
     let known = sorted(machine);
     assert_eq!(known.len(), 3);
-    rolled_back_at_every_write(machine, "--even-if-healthy", || {
+    rolled_back_at_writes(machine, "--even-if-healthy", || {
         soon(Duration::from_secs(20), "the records of before", || {
             machine.list_sandboxes().is_ok()
         });
