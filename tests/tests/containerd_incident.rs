@@ -240,7 +240,7 @@ fn killed_at_any_step_and_resumed_it_comes_to_the_same_end() {
         return;
     };
     let mut steps = Vec::new();
-    for nth in 1..=24 {
+    for nth in (2..=24).step_by(WRITES) {
         if !killed_at(&scene.machine, nth, "--even-if-healthy --reap-pods") {
             break;
         }
@@ -281,7 +281,7 @@ fn killed_at_any_step_and_resumed_it_comes_to_the_same_end() {
 /// Kills a run that keeps the pods at its writes, and rolls each back; how many steps were done each time.
 fn rolled_back_at_writes(machine: &Machine, flags: &str, mut check: impl FnMut()) -> Vec<u64> {
     let mut steps = Vec::new();
-    for nth in 1..=24 {
+    for nth in (2..=24).step_by(WRITES) {
         if !killed_at(machine, nth, &format!("--keep-pods {flags}")) {
             break;
         }
