@@ -59,11 +59,11 @@ pub enum Lock {
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
-const HEAD: usize = 16;
+pub(super) const HEAD: usize = 16;
 /// What the hash covers, and the hash.
 const META: usize = 64;
-const IS_BRANCH: u16 = 0x01;
-const IS_LEAF: u16 = 0x02;
+pub(super) const IS_BRANCH: u16 = 0x01;
+pub(super) const IS_LEAF: u16 = 0x02;
 const IS_META: u16 = 0x04;
 const IS_FREELIST: u16 = 0x10;
 /// containerd does not write the free list down (`NoFreelistSync` in its metadata plugin, since 1.7).
@@ -134,13 +134,14 @@ pub(super) fn database(host: &Host, path: &Path) -> Database {
 }
 
 /// A sound meta page.
-#[derive(Clone, Copy)]
-struct Meta {
-    page_size: u64,
-    root: u64,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meta {
+    pub(super) page_size: u64,
+    /// The page of the root bucket.
+    pub(super) root: u64,
     freelist: u64,
     /// The first page that was never used.
-    high_water: u64,
+    pub(super) high_water: u64,
     transaction: u64,
 }
 
@@ -149,12 +150,7 @@ fn read(file: &File, size: u64) -> std::io::Result<(Vec<MetaPage>, Vec<String>)>
         // bbolt makes a new database of an empty file.
         return Ok((Vec::new(), Vec::new()));
     }
-    let first = meta(file, 0)?;
-    let second = match &first {
-        Ok(meta) => self::meta(file, meta.page_size)?,
-        Err(_) => second(file, size)?,
-    };
-    let metas = [first, second];
+    let metas = metas(file, size)?;
     let pages = (0..2_u8).zip(&metas).map(|(number, meta)| MetaPage {
         number,
         fault: meta.as_ref().err().cloned(),
@@ -173,6 +169,23 @@ fn read(file: &File, size: u64) -> std::io::Result<(Vec<MetaPage>, Vec<String>)>
         ],
     };
     Ok((pages, faults))
+}
+
+/// Both meta pages.
+fn metas(file: &File, size: u64) -> std::io::Result<[Result<Meta, String>; 2]> {
+    let first = meta(file, 0)?;
+    let second = match &first {
+        Ok(meta) => self::meta(file, meta.page_size)?,
+        Err(_) => second(file, size)?,
+    };
+    Ok([first, second])
+}
+
+/// The sound meta pages, the newer first.
+pub(super) fn sound(file: &File, size: u64) -> std::io::Result<Vec<Meta>> {
+    let mut sound: Vec<Meta> = metas(file, size)?.into_iter().flatten().collect();
+    sound.sort_by_key(|meta| std::cmp::Reverse(meta.transaction));
+    Ok(sound)
 }
 
 /// If the first meta page is bad, nothing tells the page size (`getPageSizeFromSecondMeta`).
@@ -274,11 +287,11 @@ fn faults_behind(file: &File, meta: &Meta, size: u64) -> std::io::Result<Vec<Str
     Ok(faults)
 }
 
-fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
+pub(super) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
     let mut read = 0;
     while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + read as u64)? {

@@ -58,6 +58,7 @@ fn broken() -> Look {
             total_bytes: 1 << 40,
             total_inodes: None,
         }),
+        images: None,
         databases: Vec::new(),
         pods: Vec::new(),
         pods_unseen: Vec::new(),
