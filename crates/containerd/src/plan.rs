@@ -118,7 +118,9 @@ pub fn plan(look: &Look, order: &Order) -> RunPlan {
     }
     let steps = match needed {
         Needed::No => Vec::new(),
-        Needed::Yes | Needed::Unknown => Step::ALL.map(|step| planned(step, look, pods, &order.images)).to_vec(),
+        Needed::Yes | Needed::Unknown => Step::ALL
+            .map(|step| planned(step, look, pods, &order.images))
+            .to_vec(),
     };
     RunPlan {
         needed,

@@ -67,14 +67,16 @@ pub(crate) fn find(root: &Path) -> Images {
     };
     let mut targets: HashMap<String, StoredImage> = HashMap::new();
     for record in records.records {
-        let image = targets.entry(record.digest.clone()).or_insert_with(|| StoredImage {
-            names: BTreeMap::new(),
-            target: record.digest,
-            media_type: record.media_type,
-            size: record.size,
-            blobs: BTreeMap::new(),
-            lacks: None,
-        });
+        let image = targets
+            .entry(record.digest.clone())
+            .or_insert_with(|| StoredImage {
+                names: BTreeMap::new(),
+                target: record.digest,
+                media_type: record.media_type,
+                size: record.size,
+                blobs: BTreeMap::new(),
+                lacks: None,
+            });
         image.names.insert(record.name, record.labels);
     }
     let mut images: Vec<StoredImage> = targets.into_values().collect();
@@ -122,7 +124,11 @@ impl Images {
             return Vec::new();
         };
         let has = |name: &&String| self.images.iter().any(|image| image.names.contains_key(*name));
-        names.iter().filter(|name| !has(name)).map(String::as_str).collect()
+        names
+            .iter()
+            .filter(|name| !has(name))
+            .map(String::as_str)
+            .collect()
     }
 }
 
@@ -131,7 +137,8 @@ impl StoredImage {
     pub fn name(&self) -> &str {
         let is_tag = |name: &&String| !name.contains('@') && !name.starts_with("sha256:");
         let name = self.names.keys().find(is_tag);
-        name.or(self.names.keys().next()).map_or(&self.target, |name| name)
+        name.or(self.names.keys().next())
+            .map_or(&self.target, |name| name)
     }
 }
 

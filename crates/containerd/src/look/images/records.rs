@@ -1,4 +1,4 @@
-//! The records of images in containerd's metadata database: `v1/<namespace>/image/<name>`, each with its target and its
+//! The records of images in containerd's metadata database: `v1/<namespace>/images/<name>`, each with its target and its
 //! labels (core/metadata/buckets.go).
 
 use std::collections::BTreeMap;
@@ -46,25 +46,29 @@ pub(super) fn read(path: &Path) -> Result<Records, String> {
     // The pages of the transaction before are there until the next one: if the newer tree is torn, the older may not be.
     for meta in metas {
         let mut tree = Tree::new(&file, meta);
-        let records = of(&mut tree);
+        let records = of(&mut tree).unwrap_or_default();
         tree.faults.dedup();
         tree.faults.truncate(TOLD);
-        if !records.is_empty() || tree.faults.is_empty() {
+        if !records.is_empty() {
             return Ok(Records {
                 records,
                 faults: tree.faults,
             });
         }
         last = tree.faults;
+        if last.is_empty() {
+            break;
+        }
     }
-    Err(format!("{}: {}", path.display(), last.join("; ")))
+    match last.is_empty() {
+        true => Err(format!("{}: it has no record of an image", path.display())),
+        false => Err(format!("{}: {}", path.display(), last.join("; "))),
+    }
 }
 
-/// Without a bucket of images there is no record.
-fn of(tree: &mut Tree<'_>) -> Vec<Record> {
-    let Some(images) = tree.bucket(&["v1", NAMESPACE, "image"]) else {
-        return Vec::new();
-    };
+/// None if there is no bucket of images.
+fn of(tree: &mut Tree<'_>) -> Option<Vec<Record>> {
+    let images = tree.bucket(&["v1", NAMESPACE, "images"])?;
     let images = tree.entries(&images);
     let mut records = Vec::new();
     for (name, value) in images {
@@ -77,7 +81,7 @@ fn of(tree: &mut Tree<'_>) -> Vec<Record> {
             )),
         }
     }
-    records
+    Some(records)
 }
 
 fn record(tree: &mut Tree<'_>, name: &[u8], bucket: &Bucket) -> Option<Record> {

@@ -1,0 +1,236 @@
+//! Images that are carried over into a new root, on a node of the lab that pulls nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed unwrap in a test's helper is a failed test, and what is printed is seen if it fails"
+)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use nodemend_lab::runtime::ROOT;
+use nodemend_lab::tool::{Ran, soon};
+use nodemend_lab::{Engine, Node, Options, tools};
+use serde_json::Value;
+
+const PAUSE: &str = "localhost/pause:3";
+const KEPT: &str = "localhost/kept:1";
+const OTHER: &str = "localhost/other:1";
+
+/// Stops the node's containerd as systemd does, and waits until it has ended.
+const STOP: &str = "pid=$(cat /run/lab/runtime.pid); kill $pid 2>/dev/null; while kill -0 $pid 2>/dev/null; do sleep 0.05; done";
+
+/// A node with three images.
+fn node() -> Node {
+    let node = Node::start(Options::on(Engine::Containerd)).unwrap();
+    node.import_image(KEPT).unwrap();
+    node.import_image(OTHER).unwrap();
+    node
+}
+
+fn mend(node: &Node, flags: &[&str]) -> Ran {
+    let lab = tools::workspace_binary("nodemend-lab").unwrap();
+    let log = "/run/lab/runtime.log";
+    let start = format!(
+        "{} detach --log {log} -- containerd > /run/lab/runtime.pid",
+        lab.display()
+    );
+    let mut argv = vec!["mend-containerd", "--output", "json", "--even-if-healthy"];
+    argv.extend(["--stop-command", STOP, "--start-command", &start]);
+    argv.extend(flags);
+    node.ran(&argv).unwrap()
+}
+
+fn json(ran: &Ran, code: i32) -> Value {
+    ran.exited(code).unwrap();
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
+}
+
+/// What step 6 would do, or did.
+fn start_step(report: &Value) -> String {
+    let what = report["items"][5]["what"].as_array().unwrap();
+    let lines: Vec<&str> = what.iter().map(|line| line.as_str().unwrap()).collect();
+    lines.join("\n")
+}
+
+/// The names that people use, sorted.
+fn names(node: &Node) -> Vec<String> {
+    let all = node.shell("ctr --namespace k8s.io images ls -q").unwrap();
+    let mut tags: Vec<String> = all
+        .lines()
+        .filter(|name| name.starts_with("localhost/"))
+        .map(str::to_owned)
+        .collect();
+    tags.sort();
+    tags
+}
+
+fn blobs(node: &Node) -> Vec<PathBuf> {
+    let dir = node
+        .path(ROOT)
+        .join("io.containerd.content.v1.content/blobs/sha256");
+    let entries = fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Runs garbage collection to its end: the removal of an image waits for it.
+fn collect_garbage(node: &Node) {
+    node.shell("ctr --namespace k8s.io images tag localhost/pause:3 localhost/gone:1 && ctr --namespace k8s.io images rm --sync localhost/gone:1")
+        .unwrap();
+}
+
+/// The old root has gone, and with it the other links of the blobs.
+fn await_removal(node: &Node) {
+    soon("the end of the old root", || {
+        let names = node.names("/var/lib").into_iter();
+        !names
+            .into_iter()
+            .any(|name| name.starts_with(".containerd.nodemend-aside-"))
+    })
+    .unwrap();
+}
+
+/// A pod with a container of the image starts, unpacked anew from what was carried over.
+fn runs(node: &Node, image: &str) {
+    let pod = node.run_sandbox("new").unwrap();
+    let pid = node.run_image(&pod, image).unwrap();
+    assert!(node.is_alive(pid));
+    let inside = format!("/proc/{pid}/root/name");
+    assert_eq!(node.read(inside).unwrap(), image, "its own files are in it");
+}
+
+#[test]
+fn all_images_are_carried_over_and_pods_start_without_a_pull() {
+    let node = node();
+    let before = names(&node);
+    assert_eq!(before, [KEPT, OTHER, PAUSE]);
+
+    let planned = json(&mend(&node, &["--keep-content"]), 0);
+    assert!(
+        start_step(&planned).contains("3 of 3 images are carried over"),
+        "{planned:#}"
+    );
+    let ran = mend(&node, &["--keep-content", "--apply", "--yes"]);
+    println!("{}", ran.stdout);
+    let done = json(&ran, 0);
+    assert_eq!(done["run"]["course"], "mended", "{done:#}");
+    let said = start_step(&done);
+    assert!(said.contains("images: 3 of 3 carried over"), "{said}");
+    assert!(said.contains(" 0 copied"), "the blobs are linked: {said}");
+
+    await_removal(&node);
+    for blob in blobs(&node) {
+        assert_eq!(fs::metadata(&blob).unwrap().nlink(), 1, "{}", blob.display());
+    }
+    let held = blobs(&node).len();
+    collect_garbage(&node);
+    assert_eq!(blobs(&node).len(), held, "no blob was garbage");
+    assert_eq!(names(&node), before);
+    runs(&node, KEPT);
+    // It holds after a restart, too.
+    node.stop_runtime().unwrap();
+    node.start_runtime().unwrap();
+    assert_eq!(names(&node), before);
+    runs(&node, OTHER);
+}
+
+#[test]
+fn of_the_images_those_that_are_named_are_carried_over() {
+    let node = node();
+    let list = format!("{PAUSE},{KEPT}");
+    let unknown = json(
+        &mend(&node, &["--keep-images", "localhost/no:1", "--keep-images", KEPT]),
+        4,
+    );
+    assert_eq!(unknown["refusals"][0]["reason"], "imagesNotKept", "{unknown:#}");
+    assert!(
+        unknown["refusals"][0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("localhost/no:1")
+    );
+    assert_eq!(unknown["refusals"].as_array().unwrap().len(), 1);
+
+    let done = json(&mend(&node, &["--keep-images", &list, "--apply", "--yes"]), 0);
+    assert_eq!(done["run"]["course"], "mended", "{done:#}");
+    assert!(
+        start_step(&done).contains("images: 2 of 2 carried over"),
+        "{done:#}"
+    );
+    assert_eq!(names(&node), [KEPT, PAUSE]);
+    await_removal(&node);
+    collect_garbage(&node);
+    runs(&node, KEPT);
+    let pod = node.run_sandbox("without").unwrap();
+    let lost = node.run_image(&pod, OTHER).unwrap_err().to_string();
+    assert!(lost.contains("not found"), "{lost}");
+}
+
+#[test]
+fn without_a_database_the_names_are_lost_and_that_is_said() {
+    let node = node();
+    node.stop_runtime().unwrap();
+    let database = node.path(ROOT).join("io.containerd.metadata.v1.bolt/meta.db");
+    let size = usize::try_from(fs::metadata(&database).unwrap().len()).unwrap();
+    fs::write(&database, vec![0x5a; size]).unwrap();
+    for flags in [vec!["--keep-content"], vec!["--keep-images", KEPT]] {
+        let refused = json(&mend(&node, &flags), 4);
+        let refusal = &refused["refusals"][0];
+        assert_eq!(refusal["reason"], "imagesNotKept", "{refused:#}");
+        let detail = refusal["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("names of the images are lost") && detail.contains("meta.db"),
+            "{detail}"
+        );
+    }
+    let without = json(&mend(&node, &[]), 0);
+    assert_eq!(without["refusals"].as_array().unwrap().len(), 0, "{without:#}");
+}
+
+#[test]
+fn an_image_of_which_a_blob_is_corrupt_stays_behind_and_the_others_do_not() {
+    let node = node();
+    // The largest blob of the image is its layer; a bit of it is turned, and its size stays.
+    let layer = blobs(&node)
+        .into_iter()
+        .find(|path| {
+            let bytes = fs::read(path).unwrap();
+            bytes.starts_with(b"pause\0") && String::from_utf8_lossy(&bytes).contains(KEPT)
+        })
+        .unwrap();
+    let mut bytes = fs::read(&layer).unwrap();
+    bytes[600] ^= 1;
+    fs::write(&layer, bytes).unwrap();
+
+    let done = json(&mend(&node, &["--keep-content", "--apply", "--yes"]), 0);
+    let said = start_step(&done);
+    assert!(said.contains("images: 2 of 3 carried over"), "{said}");
+    assert!(
+        said.contains(&format!("{KEPT} is not carried over: sha256:")),
+        "{said}"
+    );
+    assert_eq!(names(&node), [OTHER, PAUSE]);
+    runs(&node, OTHER);
+}
+
+#[test]
+fn a_run_that_is_rolled_back_has_its_images_as_before() {
+    let node = node();
+    let before = names(&node);
+    // A pod that is kept holds the old root, so the removal does not begin.
+    let pod = node.run_sandbox("held").unwrap();
+    let ran = mend(&node, &["--keep-content", "--keep-pods", "--apply", "--yes"]);
+    let done = json(&ran, 0);
+    assert_eq!(done["removal"]["state"], "refused", "{done:#}");
+    assert!(node.is_alive(pod.pause));
+    collect_garbage(&node);
+    let back = json(&mend(&node, &["--roll-back", "--apply", "--yes"]), 0);
+    assert_eq!(back["run"]["course"], "rolledBack", "{back:#}");
+    soon("an answer of containerd", || node.list_sandboxes().is_ok()).unwrap();
+    assert_eq!(names(&node), before);
+    runs(&node, KEPT);
+}
