@@ -36,7 +36,7 @@ pub use healthz::Healthz;
 pub use identity::RootId;
 pub use look::{
     Amount, Database, Estimate, Finding, Health, ImageChoice, Images, Lock, Look, LookOptions, MetaPage,
-    MountOfRoot, RootFacts, RunningPod, Severity, StoredImage, look,
+    MountOfRoot, RootFacts, RunningPod, Severity, StoredImage, images, look,
 };
 pub use options::Options;
 pub use plan::{Needed, Order, PlannedStep, Reason, Refusal, RunPlan, plan};

@@ -26,7 +26,7 @@ pub use bolt::{Database, Lock, MetaPage};
 pub use estimate::{Amount, Estimate};
 pub use findings::{Finding, Severity};
 pub use health::Health;
-pub use images::{ImageChoice, Images, StoredImage};
+pub use images::{ImageChoice, Images, StoredImage, images};
 pub use mounts::MountOfRoot;
 pub use pods::RunningPod;
 pub use root::RootFacts;
@@ -321,7 +321,7 @@ fn disk(host: &Host, options: &LookOptions, settings: &Settings, mounts: &[Mount
 fn of_images(host: &Host, root: &Path) -> Images {
     let path = root.to_owned();
     let found = match host.is_running() {
-        true => answered(IMAGES_WITHIN, move || images::find(&path)),
+        true => answered(IMAGES_WITHIN, move || images::images(&path)),
         false => Err("this is a tree on a disk".to_owned()),
     };
     found.unwrap_or_else(|reason| Images {

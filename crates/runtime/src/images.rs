@@ -313,10 +313,10 @@ fn within<T>(message: T) -> Result<Request<T>, String> {
 }
 
 fn known(status: &Status) -> Result<Brought, String> {
-    match status.code() {
-        Code::AlreadyExists => Ok(Brought::Known),
-        _ => Err(failed("Content.Write", status)),
+    if status.code() == Code::AlreadyExists {
+        return Ok(Brought::Known);
     }
+    Err(failed("Content.Write", status))
 }
 
 fn new_or_known(call: &str, made: Result<(), Status>) -> Result<(), String> {

@@ -344,7 +344,7 @@ fn holder(locks: &str, inode: u64) -> Option<u32> {
 pub(super) mod tests {
     use super::*;
 
-    const PAGE: usize = 4096;
+    pub(crate) const PAGE: usize = 4096;
 
     /// A database as bbolt makes it: two meta pages, an empty free list, an empty root bucket (`db.init`).
     pub(crate) fn empty() -> Vec<u8> {
@@ -357,20 +357,21 @@ pub(super) mod tests {
         bytes
     }
 
-    fn put_head(bytes: &mut [u8], page: usize, kind: u16) {
+    pub(crate) fn put_head(bytes: &mut [u8], page: usize, kind: u16) {
         let at = page * PAGE;
         bytes[at..at + 8].copy_from_slice(&(page as u64).to_ne_bytes());
         bytes[at + 8..at + 10].copy_from_slice(&kind.to_ne_bytes());
     }
 
-    fn put_meta(bytes: &mut [u8], number: u64, transaction: u64, freelist: u64) {
+    pub(crate) fn put_meta(bytes: &mut [u8], number: u64, transaction: u64, freelist: u64) {
         let page = usize::try_from(number).unwrap();
         put_head(bytes, page, IS_META);
         let mut meta = Vec::new();
         for word in [MAGIC, VERSION, u32::try_from(PAGE).unwrap(), 0] {
             meta.extend(word.to_ne_bytes());
         }
-        for word in [3, 0, freelist, 4, transaction] {
+        let pages = (bytes.len() / PAGE) as u64;
+        for word in [3, 0, freelist, pages, transaction] {
             meta.extend(word.to_ne_bytes());
         }
         meta.extend(fnv1a(&meta).to_ne_bytes());

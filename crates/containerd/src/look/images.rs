@@ -54,8 +54,9 @@ pub enum ImageChoice {
     Named(Vec<String>),
 }
 
-/// The images of the root at a path. Verifies manifests, and of layers that they are there with the right size.
-pub(crate) fn find(root: &Path) -> Images {
+/// The images of the root at a path: containerd may use it, be stopped, or have another root by now. Verifies manifests, and
+/// of layers that they are there with the right size. Changes nothing, and takes no lock.
+pub fn images(root: &Path) -> Images {
     let records = match records::read(&database(root)) {
         Ok(records) => records,
         Err(reason) => {

@@ -37,7 +37,7 @@ pub(crate) fn carry(run: &Run, options: &Options) -> Result<Vec<String>, Error> 
     };
     let old = run.aside.as_deref();
     let old = old.ok_or_else(|| unfit("nobody knows where the old root is".to_owned()))?;
-    let found = images::find(old);
+    let found = images::images(old);
     if let Some(reason) = &found.unnamed {
         return Err(unfit(reason.clone()));
     }
