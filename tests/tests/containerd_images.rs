@@ -8,6 +8,7 @@
     reason = "a failed unwrap in a test's helper is a failed test, and what is printed is seen if it fails"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -32,13 +33,18 @@ fn node() -> Node {
     node
 }
 
-fn mend(node: &Node, flags: &[&str]) -> Ran {
+/// Starts it, and waits for nothing.
+fn start() -> String {
     let lab = tools::workspace_binary("nodemend-lab").unwrap();
     let log = "/run/lab/runtime.log";
-    let start = format!(
+    format!(
         "{} detach --log {log} -- containerd > /run/lab/runtime.pid",
         lab.display()
-    );
+    )
+}
+
+fn mend(node: &Node, flags: &[&str]) -> Ran {
+    let start = start();
     let mut argv = vec!["mend-containerd", "--output", "json", "--even-if-healthy"];
     argv.extend(["--stop-command", STOP, "--start-command", &start]);
     argv.extend(flags);
@@ -233,4 +239,119 @@ fn a_run_that_is_rolled_back_has_its_images_as_before() {
     soon("an answer of containerd", || node.list_sandboxes().is_ok()).unwrap();
     assert_eq!(names(&node), before);
     runs(&node, KEPT);
+}
+
+#[test]
+fn blobs_that_cannot_be_linked_are_copied() {
+    let node = node();
+    let before = names(&node);
+    // The content store is a link to another file system.
+    node.stop_runtime().unwrap();
+    node.shell(&format!(
+        "mkdir /run/elsewhere && mount -t tmpfs elsewhere /run/elsewhere && \
+         mv {ROOT}/io.containerd.content.v1.content /run/elsewhere/content && \
+         ln -s /run/elsewhere/content {ROOT}/io.containerd.content.v1.content"
+    ))
+    .unwrap();
+    node.start_runtime().unwrap();
+    assert_eq!(names(&node), before);
+
+    let done = json(&mend(&node, &["--keep-content", "--apply", "--yes"]), 0);
+    let said = start_step(&done);
+    assert!(
+        said.contains("images: 3 of 3 carried over (0 blobs linked"),
+        "{said}"
+    );
+    assert!(!said.contains(" 0 copied"), "{said}");
+    await_removal(&node);
+    collect_garbage(&node);
+    assert_eq!(names(&node), before);
+    runs(&node, KEPT);
+}
+
+/// Kills a run when it is about to make the `nth` hard link. Its threads are followed, and the programs that it starts are not.
+fn killed_at_link(node: &Node, nth: u32) {
+    let inject = format!("inject=linkat:signal=KILL:when={nth}");
+    let program = tools::workspace_binary("mend-containerd").unwrap();
+    let (program, start) = (program.to_string_lossy(), start());
+    let mut argv = vec!["strace", "--quiet=all", "--output=/dev/null", "--follow-forks"];
+    argv.extend(["--detach-on=execve", "-e", &inject, &program]);
+    argv.extend(["--stop-command", STOP, "--start-command", &start]);
+    argv.extend(["--output", "json", "--even-if-healthy", "--keep-content"]);
+    argv.extend(["--apply", "--yes"]);
+    let ran = node.ran(&argv).unwrap();
+    assert_eq!(ran.code, 137, "{ran}");
+}
+
+#[test]
+fn a_run_that_was_killed_between_two_blobs_is_gone_on_with() {
+    tools::find("strace").expect("this test needs strace (package strace)");
+    let node = node();
+    let before = names(&node);
+    for nth in [1, 4, 9] {
+        killed_at_link(&node, nth);
+        let done = json(&mend(&node, &["--resume", "--apply", "--yes"]), 0);
+        assert_eq!(done["run"]["course"], "mended", "{done:#}");
+        let said = start_step(&done);
+        assert!(said.contains("images: 3 of 3 carried over"), "link {nth}: {said}");
+        await_removal(&node);
+        collect_garbage(&node);
+        assert_eq!(names(&node), before, "link {nth}");
+        let leases = node.shell("ctr --namespace k8s.io leases ls -q").unwrap();
+        assert_eq!(leases.trim(), "", "no lease is left");
+    }
+    runs(&node, KEPT);
+}
+
+/// All names of a database, those by digest and id, too.
+fn all_names(images: &nodemend_containerd::Images) -> BTreeSet<String> {
+    let images = images.images.iter();
+    images.flat_map(|image| image.names.keys().cloned()).collect()
+}
+
+#[test]
+fn every_name_of_a_real_database_is_read_and_none_is_made_up() {
+    let node = node();
+    node.shell(
+        "for nth in $(seq 1 120); do ctr --namespace k8s.io images tag localhost/pause:3 localhost/tag-$nth:1 >/dev/null; done",
+    )
+    .unwrap();
+    let listed = || -> BTreeSet<String> {
+        let all = node.shell("ctr --namespace k8s.io images ls -q").unwrap();
+        all.lines().map(str::to_owned).collect()
+    };
+    let root = node.path(ROOT);
+    let known = listed();
+    assert!(
+        known.len() > 120,
+        "so many that they take branches: {}",
+        known.len()
+    );
+    let live = nodemend_containerd::images(&root);
+    assert_eq!(all_names(&live), known, "while containerd runs");
+    node.stop_runtime().unwrap();
+    let read = nodemend_containerd::images(&root);
+    assert_eq!(all_names(&read), known);
+    assert_eq!((read.faults.len(), read.images.len()), (0, 3));
+    assert!(read.images.iter().all(|image| image.lacks.is_none()), "{read:#?}");
+
+    let path = root.join("io.containerd.metadata.v1.bolt/meta.db");
+    let whole = fs::read(&path).unwrap();
+    let mut told = 0;
+    for page in 0..whole.len() / 4096 {
+        let mut torn = whole.clone();
+        torn[page * 4096..(page + 1) * 4096].fill(0x5a);
+        fs::write(&path, torn).unwrap();
+        let read = nodemend_containerd::images(&root);
+        let names = all_names(&read);
+        assert!(names.is_subset(&known), "page {page}: {names:?}");
+        if names != known {
+            assert!(
+                read.unnamed.is_some() || !read.faults.is_empty() || page < 2,
+                "page {page} is gone without a word"
+            );
+            told += 1;
+        }
+    }
+    assert!(told > 3, "{told}");
 }
