@@ -269,6 +269,49 @@ fn blobs_that_cannot_be_linked_are_copied() {
     runs(&node, KEPT);
 }
 
+/// A containerd that shares no blobs between namespaces takes nothing over that lies there.
+#[test]
+fn where_blobs_are_not_shared_their_bytes_are_sent() {
+    let node = node();
+    let config = "/etc/containerd/config.toml";
+    let policy = "[plugins.\"io.containerd.metadata.v1.bolt\"]\n  content_sharing_policy = \"isolated\"\n";
+    let text = node.read(config).unwrap() + policy;
+    node.write(config, &text).unwrap();
+    let done = json(&mend(&node, &["--keep-content", "--apply", "--yes"]), 0);
+    let said = start_step(&done);
+    assert!(
+        said.contains("images: 3 of 3 carried over (0 blobs linked"),
+        "{said}"
+    );
+    await_removal(&node);
+    collect_garbage(&node);
+    runs(&node, KEPT);
+}
+
+#[test]
+fn a_root_that_is_a_mount_point_keeps_its_images_too() {
+    let node = Node::start(Options::on(Engine::Containerd)).unwrap();
+    node.stop_runtime().unwrap();
+    node.shell(&format!("mount -t tmpfs own {ROOT}")).unwrap();
+    node.start_runtime().unwrap();
+    node.import_image(KEPT).unwrap();
+    let done = json(&mend(&node, &["--keep-content", "--apply", "--yes"]), 0);
+    assert_eq!(done["run"]["root"]["ownMount"], true, "{done:#}");
+    let said = start_step(&done);
+    assert!(
+        said.contains("images: 2 of 2 carried over") && said.contains(" 0 copied"),
+        "{said}"
+    );
+    soon("the end of the old root", || {
+        let mut names = node.names(ROOT).into_iter();
+        !names.any(|name| name.contains("nodemend-aside"))
+    })
+    .unwrap();
+    collect_garbage(&node);
+    assert_eq!(names(&node), [KEPT, PAUSE]);
+    runs(&node, KEPT);
+}
+
 /// Kills a run when it is about to make the `nth` hard link. Its threads are followed, and the programs that it starts are not.
 fn killed_at_link(node: &Node, nth: u32) {
     let inject = format!("inject=linkat:signal=KILL:when={nth}");

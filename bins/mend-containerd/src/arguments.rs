@@ -41,11 +41,11 @@ pub struct Arguments {
     pub keep_pods: bool,
 
     /// Carry all images over that are whole, so that none must be pulled
-    #[arg(long, conflicts_with = "keep_images")]
+    #[arg(long, conflicts_with_all = ["keep_images", "resume", "roll_back"])]
     pub keep_content: bool,
 
     /// Carry these images over, by their exact names (`crictl images`), separated by commas. May be given more than once
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["resume", "roll_back"])]
     pub keep_images: Vec<String>,
 
     /// Go on although containerd works, or nobody can tell

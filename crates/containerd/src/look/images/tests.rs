@@ -296,7 +296,8 @@ fn a_torn_transaction_leaves_the_names_of_the_one_before() {
 
 #[test]
 fn an_image_without_all_of_its_blobs_is_not_whole() {
-    let cases: [(&str, fn(&Path)); 4] = [
+    type Harm = fn(&Path);
+    let cases: [(&str, Harm); 4] = [
         ("No such file", |layer| fs::remove_file(layer).unwrap()),
         ("has 3 bytes of 10", |layer| fs::write(layer, "abc").unwrap()),
         ("is no file", |layer| {
