@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 bash tests/setup.sh
 # The tests on a node run these binaries.
 cargo build --workspace --locked --bins
-cargo test --workspace --locked
+# Most of them wait for a node, so more of them run at the same time than there are processors.
+RUST_TEST_THREADS=4 cargo test --workspace --locked

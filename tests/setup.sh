@@ -2,8 +2,8 @@
 # Installs what building and testing need on Debian 12. Does nothing where it is there already.
 set -euo pipefail
 
-packages=(btrfs-progs build-essential ca-certificates containerd containernetworking-plugins e2fsprogs iproute2 iptables
-  iputils-ping protobuf-compiler rsync runc strace util-linux xfsprogs)
+packages=(btrfs-progs build-essential ca-certificates containerd containernetworking-plugins debootstrap e2fsprogs iproute2
+  iptables iputils-ping protobuf-compiler rsync runc strace systemd-container util-linux xfsprogs)
 
 missing=()
 for package in "${packages[@]}"; do

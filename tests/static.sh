@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Builds the tools as static binaries, and checks what is promised of them: nothing is loaded at start, each is below 5 MB, and each works
+# Builds the tools as static binaries, and checks what is promised of them: nothing is loaded at start, each is below its limit, and each works
 # with the system calls of Linux 3.10.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=x86_64-unknown-linux-gnu
-limit=5000000
+# In bytes. mend-containerd has sandboxes, veth, ipam and mend-rm in it.
+limit() { case $1 in mend-containerd) echo 6000000 ;; *) echo 5000000 ;; esac; }
 tools=(mend-veth mend-ipam mend-pods mend-sandboxes mend-rm mend-containerd)
 
 packages=()
@@ -20,9 +21,10 @@ wrong() { echo "$1" >&2; failed=1; }
 
 # readelf is asked once for each tool: a pipe into `grep -q` would break it under pipefail.
 check() {
-  local path=$1 elf size
+  local path=$1 elf size limit
   elf=$(readelf --wide --program-headers --dynamic --section-headers "$path")
   size=$(stat --format %s "$path")
+  limit=$(limit "${path##*/}")
   printf '%-20s %9d bytes\n' "${path##*/}" "$size"
   case $elf in *INTERP*) wrong "$path asks for a dynamic loader" ;; esac
   case $elf in *NEEDED*) wrong "$path needs shared libraries" ;; esac

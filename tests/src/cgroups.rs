@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::error::{Doing, Result};
+
 const ROOT: &str = "/sys/fs/cgroup";
 const PREFIX: &str = "nodemend-lab-";
 
@@ -41,6 +43,25 @@ fn subdirs(dir: &Path) -> Vec<PathBuf> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.path())
         .collect()
+}
+
+/// Makes this cgroup in every hierarchy, ready to take processes; its directories.
+pub(crate) fn make(name: &str) -> Result<Vec<PathBuf>> {
+    let tops = hierarchies()
+        .into_iter()
+        .filter(|top| top.join("cgroup.procs").exists());
+    tops.map(|top| {
+        let dir = top.join(name);
+        fs::create_dir_all(&dir).at("make", &dir)?;
+        // Empty in a new one of cgroup v1, which then takes no process.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let (Ok(all), true) = (fs::read(top.join(file)), dir.join(file).exists()) {
+                fs::write(dir.join(file), all).at("fill", &dir.join(file))?;
+            }
+        }
+        Ok(dir)
+    })
+    .collect()
 }
 
 /// Every directory of this cgroup that exists, in any hierarchy.

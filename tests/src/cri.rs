@@ -9,12 +9,26 @@ use k8s_cri::v1;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use tokio::net::UnixStream;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
+use tower::util::MapRequest;
 
 use crate::error::{Doing, LabError, Result};
 
-type Client = RuntimeServiceClient<Channel>;
+/// What passes a request on, under the name of the version that the runtime speaks.
+type Wire = MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
+
+type Client = RuntimeServiceClient<Wire>;
+
+/// A version of CRI. The two differ in the name of the package alone, as far as the lab asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// containerd 1.6 and on.
+    V1,
+    /// The only one of containerd before.
+    V1Alpha2,
+}
 
 /// A hung runtime must not hang the tests.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -22,12 +36,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// The runtime behind one socket. Each call connects anew: a runtime that was restarted in between is no surprise.
 pub(crate) struct Cri {
     socket: PathBuf,
+    version: Version,
 }
 
 impl Cri {
-    pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(socket: impl Into<PathBuf>, version: Version) -> Self {
         Cri {
             socket: socket.into(),
+            version,
         }
     }
 
@@ -141,9 +157,9 @@ impl Cri {
             image: Some(spec),
             verbose: false,
         };
-        let socket = self.socket.clone();
+        let (socket, version) = (self.socket.clone(), self.version);
         block_on(async move {
-            let mut to = ImageServiceClient::new(connect(&socket).await?);
+            let mut to = ImageServiceClient::new(connect(&socket, version).await?);
             to.image_status(request).await
         })?
         .map(|answer| answer.into_inner().image.is_some())
@@ -155,8 +171,8 @@ impl Cri {
         name: &'static str,
         make: impl AsyncFnOnce(Client) -> Result<Response<T>, Status>,
     ) -> Result<T> {
-        let socket = self.socket.clone();
-        let calling = async move { make(Client::new(connect(&socket).await?)).await };
+        let (socket, version) = (self.socket.clone(), self.version);
+        let calling = async move { make(Client::new(connect(&socket, version).await?)).await };
         block_on(calling)?
             .map(Response::into_inner)
             .map_err(|status| LabError::cri(name, status))
@@ -177,16 +193,30 @@ fn block_on<T>(
     }))
 }
 
-async fn connect(socket: &Path) -> Result<Channel, Status> {
+async fn connect(socket: &Path, version: Version) -> Result<Wire, Status> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_: tonic::transport::Uri| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    Endpoint::from_static("http://runtime")
+    let channel = Endpoint::from_static("http://runtime")
         .connect_with_connector(connector)
         .await
-        .map_err(|error| Status::unavailable(error.to_string()))
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(match version {
+        Version::V1 => MapRequest::new(channel, std::convert::identity),
+        Version::V1Alpha2 => MapRequest::new(channel, as_v1alpha2),
+    })
+}
+
+fn as_v1alpha2(mut request: http::Request<Body>) -> http::Request<Body> {
+    let path = request.uri().path().replace("/runtime.v1.", "/runtime.v1alpha2.");
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = path.parse().ok();
+    if let Ok(uri) = http::Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// What kubelet would send for a pod of this name.

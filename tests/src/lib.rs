@@ -27,6 +27,7 @@ pub mod inside;
 pub mod kubelet;
 mod links;
 mod loops;
+pub mod machine;
 pub mod network;
 mod node;
 pub mod old_kernel;

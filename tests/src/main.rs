@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     match Path::new(&name).file_name().and_then(|name| name.to_str()) {
         Some(inside::bridge::NAME) => inside::bridge::run(),
         Some(inside::hook::NAME) => inside::hook::run(),
+        Some(inside::conmon::NAME) => inside::conmon::run(),
         Some(standin::shim::NAME) => standin::shim::run(),
         Some(name @ (serve::KUBELET | serve::API_SERVER)) => serve::run(name),
         _ => cli::run(),

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::cgroups;
-use crate::cri::Cri;
+use crate::cri::{Cri, Version};
 use crate::error::{Doing, LabError, Result};
 use crate::inside::janitor::Janitor;
 use crate::network;
@@ -26,6 +26,9 @@ pub struct Node {
     pub(crate) options: Options,
     cgroup: String,
     started: Instant,
+    /// Whether its first process is systemd, and its runtime a service.
+    pub(crate) has_systemd: bool,
+    version: Version,
 }
 
 impl Node {
@@ -58,11 +61,28 @@ impl Node {
             options,
             cgroup,
             started,
+            has_systemd: false,
+            version: Version::V1,
         };
         network::install(&node)?;
         node.prepare_runtime()?;
         node.start_runtime()?;
         Ok(node)
+    }
+
+    /// A node whose files are a copy of `template`, and whose first process is its systemd: it has begun to boot.
+    pub(crate) fn with_systemd(options: Options, version: Version, template: &Path) -> Result<Node> {
+        let started = Instant::now();
+        let cgroup = cgroups::name(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let janitor = Janitor::start_machine(&cgroup, template)?;
+        Ok(Node {
+            janitor,
+            options,
+            cgroup,
+            started,
+            has_systemd: true,
+            version,
+        })
     }
 
     /// Ends the node and waits until nothing of it remains. Dropping does the same.
@@ -80,7 +100,7 @@ impl Node {
         self.janitor.pid()
     }
 
-    /// The name of the cgroup below which all sandboxes lie, in every hierarchy.
+    /// The name of the cgroup below which all sandboxes lie, in every hierarchy, as seen from outside.
     pub fn cgroup(&self) -> &str {
         &self.cgroup
     }
@@ -123,6 +143,9 @@ impl Node {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.pid().to_string()]);
         command.args(["--mount", "--net", "--pid", "--ipc", "--uts"]);
+        if self.has_systemd {
+            command.arg("--cgroup");
+        }
         if !nix::unistd::geteuid().is_root() {
             command.args(["--user", "--preserve-credentials"]);
         }
@@ -225,7 +248,7 @@ impl Node {
     }
 
     pub(crate) fn cri(&self) -> Cri {
-        Cri::new(self.path(self.socket()))
+        Cri::new(self.path(self.socket()), self.version)
     }
 
     /// Waits for something to become true in the node.

@@ -20,6 +20,9 @@ pub const SOCKET: &str = "/run/containerd/containerd.sock";
 /// Where it keeps what belongs to a running container of Kubernetes.
 pub(crate) const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
+/// Its unit, on a node with systemd.
+pub(crate) const UNIT: &str = "containerd.service";
+
 /// Where its log goes.
 pub(crate) const LOG: &str = "/run/lab/runtime.log";
 const PID: &str = "/run/lab/runtime.pid";
@@ -51,11 +54,15 @@ impl Node {
     ///
     /// [`LabError::Timeout`] with the end of the runtime's log.
     pub fn start_runtime(&self) -> Result<()> {
-        let pid = match self.options.engine {
-            Engine::Containerd => self.detach(&["--log", LOG], &["containerd"])?,
-            Engine::StandIn => crate::standin::start(self)?,
-        };
-        self.write(PID, &pid.to_string())?;
+        if self.has_systemd {
+            self.exec(&["systemctl", "start", UNIT])?;
+        } else {
+            let pid = match self.options.engine {
+                Engine::Containerd => self.detach(&["--log", LOG], &["containerd"])?,
+                Engine::StandIn => crate::standin::start(self)?,
+            };
+            self.write(PID, &pid.to_string())?;
+        }
         let _ = fs::remove_file(self.path(MOVED));
         self.await_that("ready runtime", START_LIMIT, LOG, || {
             self.cri().ready().unwrap_or(false)
@@ -94,7 +101,13 @@ impl Node {
 
     /// The runtime's process, by its id inside; none when it does not run.
     pub fn runtime_pid(&self) -> Option<u32> {
-        let pid = self.read(PID).ok()?.trim().parse().ok()?;
+        let pid = if self.has_systemd {
+            self.exec(&["systemctl", "show", "--property=MainPID", "--value", UNIT])
+                .ok()?
+        } else {
+            self.read(PID).ok()?
+        };
+        let pid = pid.trim().parse().ok()?;
         self.is_alive(pid).then_some(pid)
     }
 
@@ -104,7 +117,12 @@ impl Node {
     ///
     /// When it does not die.
     pub fn kill_runtime(&self) -> Result<()> {
-        self.kill(&self.runtime_pid().into_iter().collect::<Vec<_>>())
+        self.kill(&self.runtime_pid().into_iter().collect::<Vec<_>>())?;
+        if self.has_systemd {
+            // It would start it again.
+            self.exec(&["systemctl", "stop", UNIT])?;
+        }
+        Ok(())
     }
 
     /// Ends the runtime as `systemctl stop` does (the unit's KillMode is `process`); the sandboxes run on.
@@ -113,6 +131,9 @@ impl Node {
     ///
     /// When it does not end.
     pub fn stop_runtime(&self) -> Result<()> {
+        if self.has_systemd {
+            return self.exec(&["systemctl", "stop", UNIT]).map(drop);
+        }
         let Some(pid) = self.runtime_pid() else {
             return Ok(());
         };

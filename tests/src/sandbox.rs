@@ -60,7 +60,13 @@ impl Node {
     }
 
     pub(crate) fn config_of(&self, name: &str, uid: &str) -> v1::PodSandboxConfig {
-        let parent = format!("/{}/kubepods/burstable/pod{uid}", self.cgroup());
+        let below = format!("kubepods/burstable/pod{uid}");
+        // A machine has a root of cgroups of its own; a node's are the machine's.
+        let parent = if self.has_systemd {
+            format!("/{below}")
+        } else {
+            format!("/{}/{below}", self.cgroup())
+        };
         cri::pod_config(name, uid, &parent)
     }
 

@@ -202,9 +202,32 @@ fn killed_at(node: &Node, nth: u32) -> bool {
 #[test]
 fn killed_after_any_step_a_run_is_gone_on_with_to_the_same_end() {
     tools::find("strace").expect("this test needs strace (package strace)");
+    // Most of it is waiting: several nodes share the writes among them.
+    let lanes = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (1..=LANES)
+            .map(|lane| scope.spawn(move || killed_in_lane(lane)))
+            .collect();
+        lanes
+            .into_iter()
+            .map(|lane| lane.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    let killed: usize = lanes.iter().sum();
+    println!("{killed} runs were killed");
+    assert!(
+        (14..30).contains(&killed),
+        "a run writes its file before and after each of seven steps: {killed}"
+    );
+}
+
+/// How many nodes are broken at the same time.
+const LANES: u32 = 3;
+
+/// Kills a run at each write that is this lane's, and goes on with it; how many were killed.
+fn killed_in_lane(lane: u32) -> usize {
     let node = node();
     let mut killed = 0;
-    for nth in 1..=30 {
+    for nth in (lane..=30).step_by(LANES as usize) {
         // A pod needs time to grow old, so only some have one to end.
         let pod = (nth % 5 == 1).then(|| node.run_sandbox(&format!("old-{nth}")).unwrap());
         if pod.is_some() {
@@ -214,31 +237,28 @@ fn killed_after_any_step_a_run_is_gone_on_with_to_the_same_end() {
             break;
         }
         killed += 1;
-        let before = status(&node);
-        let ran = match before["resume"]["possible"].as_bool() {
-            Some(true) => mend(&node, "--resume --apply --yes"),
-            // It was killed before its file was there.
-            _ => mend(&node, "--even-if-healthy --reap-pods --apply --yes"),
-        };
-        let done = json(&ran, 0);
-        assert_eq!(done["run"]["course"], "mended", "killed at write {nth}: {done:#}");
-        assert!(
-            !pod.is_some_and(|pod| lives(&node, &pod)),
-            "killed at write {nth}"
-        );
-        soon("the end of the old root", || asides(&node).is_empty()).unwrap();
-        assert_eq!(node.list_sandboxes().unwrap(), [], "killed at write {nth}");
-        import_pause(&node);
+        gone_on_with(&node, nth, pod.as_ref());
     }
-    println!("{killed} runs were killed");
-    assert!(
-        (14..30).contains(&killed),
-        "a run writes its file before and after each of seven steps: {killed}"
-    );
     // The last one was not killed, and its new root has no image.
     import_pause(&node);
     let new = node.run_sandbox("new").unwrap();
     assert!(node.pings(new.ips[0]));
+    killed
+}
+
+fn gone_on_with(node: &Node, nth: u32, pod: Option<&Sandbox>) {
+    let before = status(node);
+    let ran = match before["resume"]["possible"].as_bool() {
+        Some(true) => mend(node, "--resume --apply --yes"),
+        // It was killed before its file was there.
+        _ => mend(node, "--even-if-healthy --reap-pods --apply --yes"),
+    };
+    let done = json(&ran, 0);
+    assert_eq!(done["run"]["course"], "mended", "killed at write {nth}: {done:#}");
+    assert!(!pod.is_some_and(|pod| lives(node, pod)), "killed at write {nth}");
+    soon("the end of the old root", || asides(node).is_empty()).unwrap();
+    assert_eq!(node.list_sandboxes().unwrap(), [], "killed at write {nth}");
+    import_pause(node);
 }
 
 /// Everything below a directory with its content.

@@ -640,10 +640,15 @@ fn t25_kubelet_works_at_the_same_time() {
             dirs.push(dir);
         }
         node.list_pods(&scene.known()).unwrap();
-        let report = scene.mend(PURGE).unwrap().ended(0).unwrap();
-        let failed = report.items.iter().filter(|item| item.outcome() == "failed");
-        assert_eq!(failed.count(), 0, "{report:?}");
-        assert!(!dirs.iter().any(PodDir::exists), "{report:?}");
+        // What kubelet has open just then stays, and says who has it; a run that meets none of that takes the rest.
+        let all_gone = (0..20).any(|_| {
+            let report = scene.mend(PURGE).unwrap().report().unwrap();
+            for item in report.items.iter().filter(|item| item.outcome() == "failed") {
+                assert!(format!("{item:?}").contains("nodemend-lab"), "{item:?}");
+            }
+            !dirs.iter().any(PodDir::exists)
+        });
+        assert!(all_gone, "{:?}", scene.mend(PURGE));
     }
     node.kill(&[keeper]).unwrap();
     let how = &scene.kubelet;

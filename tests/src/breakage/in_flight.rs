@@ -4,7 +4,6 @@ use std::fs;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::cri::Cri;
 use crate::error::{LabError, Result};
 use crate::inside::hook;
 use crate::node::Node;
@@ -37,7 +36,7 @@ impl Node {
         self.write(hook::HOLD_ADD, "")?;
         let before = self.names(hook::WAITING);
         let config = self.pod_config(name)?;
-        let runtime = Cri::new(self.path(self.socket()));
+        let runtime = self.cri();
         let call = thread::spawn(move || runtime.run(config));
         let mut guard = InFlight {
             node: self,

@@ -20,6 +20,9 @@ pub(crate) enum Inside {
         /// The cgroup to remove.
         #[arg(long)]
         cgroup: String,
+        /// The tree to copy and boot.
+        #[arg(long)]
+        machine: Option<PathBuf>,
     },
     /// Be a node's first process.
     #[command(hide = true)]
@@ -85,7 +88,7 @@ pub(crate) enum Inside {
 pub(crate) fn run(part: Inside) -> Result<ExitCode> {
     match part {
         Inside::Remove(asked) => return remover::run(&asked),
-        Inside::Janitor { cgroup } => janitor::run(&cgroup)?,
+        Inside::Janitor { cgroup, machine } => janitor::run(&cgroup, machine.as_deref())?,
         Inside::Init => init::run()?,
         Inside::Application { port, stubborn } => application::run(port, stubborn)?,
         Inside::CriServer => standin::run()?,

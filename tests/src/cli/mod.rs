@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod demo;
 mod inside;
+mod machine;
 mod old_kernel;
 mod shell;
 
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::Demo),
     /// Give a person a shell inside a broken node; leaving it ends the node.
     Shell(shell::Shell),
+    /// Give a person a shell inside a machine with systemd, where containerd and kubelet are services; leaving it ends the machine.
+    Machine(machine::Machine),
     /// Run a command as on Linux 3.10, where every newer system call answers ENOSYS, or as on another kernel.
     OldKernel(old_kernel::OldKernel),
     #[command(flatten)]
@@ -35,6 +38,7 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(asked) => demo::run(&asked),
         Command::Shell(asked) => shell::run(&asked),
+        Command::Machine(asked) => machine::run(&asked),
         Command::OldKernel(asked) => old_kernel::run(&asked),
         Command::Inside(part) => inside::run(part),
     };

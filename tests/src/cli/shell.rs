@@ -98,9 +98,14 @@ pub(crate) fn run(shell: &Shell) -> Result<ExitCode> {
                 .unwrap_or_default()
         ));
     }
-    let asked = !shell.command.is_empty();
+    give(&node, &shell.command)
+}
+
+/// Runs the command inside, or a shell if there is none; the exit code to leave with.
+pub(super) fn give(node: &Node, command: &[String]) -> Result<ExitCode> {
+    let asked = !command.is_empty();
     let line = if asked {
-        shell.command.clone()
+        command.to_vec()
     } else {
         vec!["bash".to_owned()]
     };
@@ -165,6 +170,6 @@ fn hold(node: &Node, pods: &mut Vec<Sandbox>, way: Hold) -> Result<()> {
     Ok(())
 }
 
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "nodemend-lab: {text}");
 }

@@ -5,12 +5,16 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cgroups;
 use crate::error::{Doing, LabError, Result};
+use crate::machine::nspawn;
 use crate::{loops, tools};
 
 /// The first line that a ready node says.
@@ -27,9 +31,19 @@ pub(crate) struct Janitor {
 impl Janitor {
     /// Starts a janitor and, through it, a node whose cgroups lie below `cgroup`. Returns when the node's mounts stand.
     pub(crate) fn start(cgroup: &str) -> Result<Janitor> {
+        Self::told(&["--cgroup", cgroup])
+    }
+
+    /// The same for a machine with systemd, whose files are a copy of `template`.
+    pub(crate) fn start_machine(cgroup: &str, template: &Path) -> Result<Janitor> {
+        Self::told(&["--cgroup", cgroup, "--machine", &template.to_string_lossy()])
+    }
+
+    fn told(how: &[&str]) -> Result<Janitor> {
         let binary = tools::lab_binary()?;
         let mut child = Command::new(&binary)
-            .args(["janitor", "--cgroup", cgroup])
+            .arg("janitor")
+            .args(how)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -84,22 +98,25 @@ fn first_line(from: Option<impl Read>) -> String {
 /// # Errors
 ///
 /// Only when not even its standard output can be written.
-pub fn run(cgroup: &str) -> Result<()> {
+pub fn run(cgroup: &str, machine: Option<&Path>) -> Result<()> {
     // Of a session of its own, so that an interrupt at the terminal ends the owner and not the cleaning.
     let _ = nix::unistd::setsid();
-    let outcome = launch();
+    let outcome = match machine {
+        Some(template) => nspawn::launch(cgroup, template),
+        None => launch(),
+    };
     let said = match &outcome {
-        Ok((pid, _)) => format!("{READY} {pid}"),
+        Ok(started) => format!("{READY} {}", started.first),
         Err(error) => error.to_string().replace('\n', " "),
     };
     writeln!(std::io::stdout(), "{said}").doing(|| "report to the owner".to_owned())?;
-    if let Ok((_, mut init)) = outcome {
+    if let Ok(mut started) = outcome {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         // While the node's mounts stand: later the kernel has no path for a device file that was bound in it.
         loops::detach(cgroup);
-        let _ = init.kill();
-        // Returns when every process of the pid namespace is gone.
-        let _ = init.wait();
+        let _ = pidfd_send_signal(&started.handle, Signal::KILL);
+        // Returns when every process of the pid namespace is gone. systemd-nspawn ends with the machine in it.
+        let _ = started.child.wait();
         // Those on which another lay.
         loops::detach(cgroup);
         cgroups::remove(cgroup);
@@ -107,7 +124,26 @@ pub fn run(cgroup: &str) -> Result<()> {
     Ok(())
 }
 
-fn launch() -> Result<(u32, Child)> {
+/// A node that was started.
+pub(crate) struct Started {
+    /// Its first process.
+    pub(crate) first: u32,
+    /// The same one, for ever: whoever has its number later is not meant.
+    handle: OwnedFd,
+    /// That process, or the program that started it and ends with it.
+    child: Child,
+}
+
+impl Started {
+    pub(crate) fn new(first: u32, child: Child) -> Result<Started> {
+        let pid = i32::try_from(first).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| LabError::Odd(format!("no process id: {first}")))?;
+        let handle = pidfd_open(pid, PidfdFlags::empty()).doing(|| format!("open process {first}"))?;
+        Ok(Started { first, handle, child })
+    }
+}
+
+fn launch() -> Result<Started> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     if uid.is_root() {
         unshare(CloneFlags::CLONE_NEWPID).doing(|| "make a pid namespace".to_owned())?;
@@ -127,7 +163,7 @@ fn launch() -> Result<(u32, Child)> {
         .doing(|| "start the node's first process".to_owned())?;
     let line = first_line(init.stdout.take());
     if line == READY {
-        return Ok((init.id(), init));
+        return Started::new(init.id(), init);
     }
     let _ = init.kill();
     let _ = init.wait();

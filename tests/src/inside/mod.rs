@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod bridge;
+pub mod conmon;
 pub mod detach;
 pub mod hold;
 pub mod hook;

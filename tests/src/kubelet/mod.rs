@@ -88,6 +88,34 @@ impl Default for Kubelet {
     }
 }
 
+/// Writes kubelet's files, and tells it of no pods if it was not told of any.
+pub(crate) fn prepare(node: &Node, how: &Kubelet) -> Result<()> {
+    files::write(node, how)?;
+    if node.read(format!("{CONTROL}/pods.json")).is_err() {
+        node.list_pods(&[])?;
+        node.kubelet_answers(Answer::Right)?;
+        node.write(format!("{CONTROL}/healthz"), "ok")?;
+    }
+    Ok(())
+}
+
+/// Its command line, without its name.
+pub(crate) fn arguments(how: &Kubelet) -> Vec<String> {
+    let mut argv = vec![
+        format!(
+            "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-{}",
+            "kubelet.conf"
+        ),
+        format!("--kubeconfig={KUBECONFIG}"),
+        format!("--config={CONFIG}"),
+        format!("--container-runtime-endpoint=unix://{}", crate::runtime::SOCKET),
+    ];
+    if how.says_root {
+        argv.push(format!("--root-dir={}", how.root));
+    }
+    argv
+}
+
 impl Node {
     /// Starts the stand-in, with an empty list of pods and the right answer; its process id inside. Waits until it listens.
     ///
@@ -95,12 +123,7 @@ impl Node {
     ///
     /// [`LabError::Timeout`] with its log when it does not.
     pub fn start_kubelet(&self, how: &Kubelet) -> Result<u32> {
-        files::write(self, how)?;
-        if self.read(format!("{CONTROL}/pods.json")).is_err() {
-            self.list_pods(&[])?;
-            self.kubelet_answers(Answer::Right)?;
-            self.write(format!("{CONTROL}/healthz"), "ok")?;
-        }
+        prepare(self, how)?;
         self.start_kubelet_again(how)
     }
 
@@ -110,24 +133,12 @@ impl Node {
     ///
     /// As [`Node::start_kubelet`].
     pub fn start_kubelet_again(&self, how: &Kubelet) -> Result<u32> {
-        let mut argv = vec![
-            format!(
-                "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-{}",
-                "kubelet.conf"
-            ),
-            format!("--kubeconfig={KUBECONFIG}"),
-            format!("--config={CONFIG}"),
-            format!("--container-runtime-endpoint=unix://{}", crate::runtime::SOCKET),
-        ];
-        if how.says_root {
-            argv.push(format!("--root-dir={}", how.root));
-        }
         let ports: &[u16] = if how.read_only_port {
             &[10250, 10248, 10255]
         } else {
             &[10250, 10248]
         };
-        self.start_server(serve::KUBELET, LOG, &argv, ports)
+        self.start_server(serve::KUBELET, LOG, &arguments(how), ports)
     }
 
     /// Starts a stand-in for the API server where kubelet's credentials lead: `https://127.0.0.1:6443`; its process id inside. It
