@@ -44,10 +44,7 @@ impl Node {
         let id =
             self.cri()
                 .start_container(&sandbox.id, self.config_of(&sandbox.name, &sandbox.uid), config)?;
-        let info = self.cri().container_info(&id)?;
-        let info: Value = serde_json::from_str(&info).unwrap_or_default();
-        let pid = info["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        let pid = pid.ok_or_else(|| LabError::Odd(format!("container {id} has no process")))?;
+        let pid = self.process_of(&id)?;
         let listening = format!(":{port:04X} 00000000:0000 0A");
         let table = format!("/proc/{pid}/net/tcp");
         self.await_that(
@@ -57,6 +54,40 @@ impl Node {
             || self.read(&table).is_ok_and(|table| table.contains(&listening)),
         )?;
         Ok(Application { id, pid, port })
+    }
+}
+
+impl Node {
+    /// Runs the pause program of an image in a sandbox; its process, by the id inside the node. Nothing is pulled.
+    ///
+    /// # Errors
+    ///
+    /// The runtime's own, as when it does not have the image.
+    pub fn run_image(&self, sandbox: &Sandbox, image: &str) -> Result<u32> {
+        let config = v1::ContainerConfig {
+            metadata: Some(v1::ContainerMetadata {
+                name: "image".to_owned(),
+                attempt: 0,
+            }),
+            image: Some(v1::ImageSpec {
+                image: image.to_owned(),
+                ..v1::ImageSpec::default()
+            }),
+            command: vec!["/pause".to_owned()],
+            linux: Some(v1::LinuxContainerConfig::default()),
+            ..v1::ContainerConfig::default()
+        };
+        let id =
+            self.cri()
+                .start_container(&sandbox.id, self.config_of(&sandbox.name, &sandbox.uid), config)?;
+        self.process_of(&id)
+    }
+
+    fn process_of(&self, container: &str) -> Result<u32> {
+        let info = self.cri().container_info(container)?;
+        let info: Value = serde_json::from_str(&info).unwrap_or_default();
+        let pid = info["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        pid.ok_or_else(|| LabError::Odd(format!("container {container} has no process")))
     }
 }
 

@@ -74,7 +74,26 @@ fn elf(machine: u16, code: &[u8]) -> Vec<u8> {
 ///
 /// As [`pause_program`].
 pub(crate) fn archive() -> Result<Vec<u8>> {
-    let layer = tar_of(&[("pause", 0o755, &pause_program()?)])?;
+    archive_of(NAME, &[("pause", 0o755, &pause_program()?)])
+}
+
+/// The same of another name, with a file of its own content: no blob of it is the pause image's.
+///
+/// # Errors
+///
+/// As [`pause_program`].
+pub(crate) fn another(name: &str) -> Result<Vec<u8>> {
+    archive_of(
+        name,
+        &[
+            ("pause", 0o755, &pause_program()?),
+            ("name", 0o644, name.as_bytes()),
+        ],
+    )
+}
+
+fn archive_of(name: &str, files: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
+    let layer = tar_of(files)?;
     let architecture = if std::env::consts::ARCH == "aarch64" {
         "arm64"
     } else {
@@ -86,7 +105,7 @@ pub(crate) fn archive() -> Result<Vec<u8>> {
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&Sha256::digest(&layer)))]},
     });
     let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]);
+        serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
     tar_of(&[
         ("manifest.json", 0o644, manifest.to_string().as_bytes()),
         ("config.json", 0o644, config.to_string().as_bytes()),

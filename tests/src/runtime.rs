@@ -84,6 +84,21 @@ impl Node {
         })
     }
 
+    /// Brings an image of this name into the runtime, as a pull would: it holds the pause program, and a file `name`.
+    ///
+    /// # Errors
+    ///
+    /// The runtime's own. The stand-in has no images.
+    pub fn import_image(&self, name: &str) -> Result<()> {
+        const ANOTHER: &str = "/run/lab/another.tar";
+        let path = self.path(ANOTHER);
+        fs::write(&path, image::another(name)?).at("write", &path)?;
+        self.exec(&["ctr", "--namespace", "k8s.io", "images", "import", ANOTHER])?;
+        self.await_that("image", START_LIMIT, LOG, || {
+            self.cri().has_image(name).unwrap_or(false)
+        })
+    }
+
     /// The runtime's process, by its id inside; none when it does not run.
     pub fn runtime_pid(&self) -> Option<u32> {
         let pid = if self.has_systemd {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 use nodemend_cli::{Color, EXIT_CODES, Output, environment_endpoint};
-use nodemend_containerd::{LookOptions, Manager, Order, PodChoice, Service};
+use nodemend_containerd::{ImageChoice, LookOptions, Manager, Order, PodChoice, Service};
 use nodemend_runtime::Discovery;
 
 /// Bring a node back whose containerd does not come up: set its root aside, start it on a new one, clear what the pods leave
@@ -39,6 +39,14 @@ pub struct Arguments {
     /// Let the running pods run on. Nobody knows them then, and kubelet starts each a second time
     #[arg(long)]
     pub keep_pods: bool,
+
+    /// Carry all images over that are whole, so that none must be pulled
+    #[arg(long, conflicts_with_all = ["keep_images", "resume", "roll_back"])]
+    pub keep_content: bool,
+
+    /// Carry these images over, by their exact names (`crictl images`), separated by commas. May be given more than once
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["resume", "roll_back"])]
+    pub keep_images: Vec<String>,
 
     /// Go on although containerd works, or nobody can tell
     #[arg(long)]
@@ -135,7 +143,16 @@ impl Arguments {
             containerd,
             kubelet,
             deadline: self.timeout,
+            images: self.images() != ImageChoice::None,
             ..LookOptions::default()
+        }
+    }
+
+    fn images(&self) -> ImageChoice {
+        match (self.keep_content, self.keep_images.is_empty()) {
+            (true, _) => ImageChoice::All,
+            (false, false) => ImageChoice::Named(self.keep_images.clone()),
+            (false, true) => ImageChoice::None,
         }
     }
 
@@ -143,6 +160,7 @@ impl Arguments {
         let keep = self.keep_pods.then_some(PodChoice::Keep);
         Order {
             pods: keep.or(self.reap_pods.then_some(PodChoice::Reap)),
+            images: self.images(),
             even_if_healthy: self.even_if_healthy,
             state_dir: self.state_dir.clone(),
         }

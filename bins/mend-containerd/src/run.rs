@@ -134,7 +134,7 @@ fn fresh(arguments: &Arguments, signals: &Signals) -> anyhow::Result<Exit> {
         return Ok(Exit::Partly);
     }
     let pods = replanned.pods.unwrap_or(PodChoice::None);
-    let run = nodemend_containerd::begin(run_name(), &again, arguments.services(), pods)?;
+    let run = nodemend_containerd::begin(run_name(), &again, arguments.services(), pods, order.images)?;
     go(arguments, signals, &lock, Aim::Resume, run, Some(again))
 }
 

@@ -35,8 +35,8 @@ pub use error::Error;
 pub use healthz::Healthz;
 pub use identity::RootId;
 pub use look::{
-    Amount, Database, Estimate, Finding, Health, Lock, Look, LookOptions, MetaPage, MountOfRoot, RootFacts,
-    RunningPod, Severity, look,
+    Amount, Database, Estimate, Finding, Health, ImageChoice, Images, Lock, Look, LookOptions, MetaPage,
+    MountOfRoot, RootFacts, RunningPod, Severity, StoredImage, images, look,
 };
 pub use options::Options;
 pub use plan::{Needed, Order, PlannedStep, Reason, Refusal, RunPlan, plan};

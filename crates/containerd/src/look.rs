@@ -1,9 +1,11 @@
 //! One look at containerd: what it is, how it is, what lies in its root and what runs. Changes nothing.
 
 mod bolt;
+mod bolt_tree;
 mod estimate;
 mod findings;
 mod health;
+pub(crate) mod images;
 mod journal;
 mod mounts;
 mod pods;
@@ -24,6 +26,7 @@ pub use bolt::{Database, Lock, MetaPage};
 pub use estimate::{Amount, Estimate};
 pub use findings::{Finding, Severity};
 pub use health::Health;
+pub use images::{ImageChoice, Images, StoredImage, images};
 pub use mounts::MountOfRoot;
 pub use pods::RunningPod;
 pub use root::RootFacts;
@@ -38,6 +41,9 @@ use journal::Journal;
 /// USER_HZ: the unit of the start times of processes, 100 on every architecture that Rust's std runs on (proc(5)).
 const TICKS_PER_SECOND: u64 = 100;
 
+/// How long the look at the images may take.
+const IMAGES_WITHIN: Duration = Duration::from_secs(60);
+
 /// Whom to look at, and how long to wait.
 #[derive(Clone, Debug)]
 pub struct LookOptions {
@@ -51,6 +57,8 @@ pub struct LookOptions {
     pub deadline: Duration,
     /// How long the estimate of the root may take.
     pub estimate_within: Duration,
+    /// Look at the images, too.
+    pub images: bool,
 }
 
 impl Default for LookOptions {
@@ -65,6 +73,7 @@ impl Default for LookOptions {
             kubelet: Some(unit("kubelet.service")),
             deadline: nodemend_runtime::DEFAULT_DEADLINE,
             estimate_within: Duration::from_secs(2),
+            images: false,
         }
     }
 }
@@ -89,6 +98,9 @@ pub struct Look {
     pub estimate: Estimate,
     /// The root directory; None if there is none, or it could not be looked at (then a finding says why).
     pub root: Option<RootFacts>,
+    /// The images, if they were to be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Images>,
     /// containerd's databases: `meta.db` first, then those of its snapshotters. One bad one keeps it from working.
     pub databases: Vec<Database>,
     /// The pods of this containerd that have a process.
@@ -170,6 +182,7 @@ pub fn look(host: &Host, options: &LookOptions) -> Result<Look, Error> {
         findings,
         estimate: disk.estimate,
         root: disk.root,
+        images: disk.images,
         databases: disk.databases,
         pods: pods.0,
         pods_unseen: pods.1,
@@ -251,6 +264,7 @@ fn ask(host: &Host, options: &LookOptions, settings: &Settings, census: &Census)
 struct Disk {
     root: Option<RootFacts>,
     databases: Vec<Database>,
+    images: Option<Images>,
     estimate: Estimate,
     unseen: Vec<Finding>,
 }
@@ -260,6 +274,7 @@ fn disk(host: &Host, options: &LookOptions, settings: &Settings, mounts: &[Mount
     let mut disk = Disk {
         root: None,
         databases: Vec::new(),
+        images: None,
         estimate: Estimate::unknown("there is no root directory"),
         unseen: Vec::new(),
     };
@@ -286,6 +301,9 @@ fn disk(host: &Host, options: &LookOptions, settings: &Settings, mounts: &[Mount
             "its databases cannot be looked at: {reason}"
         ))),
     }
+    if options.images {
+        disk.images = Some(of_images(host, &root.path));
+    }
     let is_whole = root.is_mount_point && is_whole(&root, mounts);
     let (own, facts, within) = (host.clone(), root.clone(), options.estimate_within);
     let estimate = answered(within + options.deadline, move || {
@@ -297,6 +315,19 @@ fn disk(host: &Host, options: &LookOptions, settings: &Settings, mounts: &[Mount
         .unwrap_or_else(|reason| Estimate::unknown(&reason));
     disk.root = Some(root);
     disk
+}
+
+/// Many images are many small files on a disk that may be slow.
+fn of_images(host: &Host, root: &Path) -> Images {
+    let path = root.to_owned();
+    let found = match host.is_running() {
+        true => answered(IMAGES_WITHIN, move || images::images(&path)),
+        false => Err("this is a tree on a disk".to_owned()),
+    };
+    found.unwrap_or_else(|reason| Images {
+        unnamed: Some(reason),
+        ..Images::default()
+    })
 }
 
 /// True if the root is all of its file system, and not a directory of it that is mounted there.

@@ -1,11 +1,13 @@
 //! From a look to a plan. Pure: it reads no file and no clock.
 
+mod images;
+
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::look::{Amount, Health, Look};
+use crate::look::{Amount, Health, ImageChoice, Look};
 use crate::state::PodChoice;
 use crate::steps::Step;
 use crate::steps::unmount::{is_containerds, not_containerds};
@@ -18,6 +20,8 @@ const REMOVED_A_SECOND: (u64, u64) = (124_000, 38_000);
 pub struct Order {
     /// `--keep-pods` or `--reap-pods`, if either was said.
     pub pods: Option<PodChoice>,
+    /// Which images are carried over.
+    pub images: ImageChoice,
     /// Go on although containerd works (`--even-if-healthy`).
     pub even_if_healthy: bool,
     /// The state directory of this tool: it must not go with the root.
@@ -94,6 +98,8 @@ pub enum Reason {
     PodsNotKept,
     /// Something that is not containerd's is mounted below the root.
     Mounted,
+    /// Images cannot be carried over, or not those that were named.
+    ImagesNotKept,
 }
 
 /// What a run would do after this look.
@@ -108,10 +114,13 @@ pub fn plan(look: &Look, order: &Order) -> RunPlan {
         refusals.extend(places(look, order));
         refusals.extend(pod_refusals(look, pods));
         refusals.extend(mounts(look));
+        refusals.extend(images::refusals(look, &order.images));
     }
     let steps = match needed {
         Needed::No => Vec::new(),
-        Needed::Yes | Needed::Unknown => Step::ALL.map(|step| planned(step, look, pods)).to_vec(),
+        Needed::Yes | Needed::Unknown => Step::ALL
+            .map(|step| planned(step, look, pods, &order.images))
+            .to_vec(),
     };
     RunPlan {
         needed,
@@ -228,14 +237,14 @@ fn mounts(look: &Look) -> Vec<Refusal> {
         .collect()
 }
 
-fn planned(step: Step, look: &Look, pods: Option<PodChoice>) -> PlannedStep {
+fn planned(step: Step, look: &Look, pods: Option<PodChoice>, images: &ImageChoice) -> PlannedStep {
     let (what, seconds) = match step {
         Step::Look => (Vec::new(), Some((0, 0))),
         Step::Stop => (stop(look), Some((1, 30))),
         Step::Pods => running(look, pods),
         Step::Unmount => (unmounted(look), Some((0, 1))),
-        Step::SetAside => (set_aside(look), Some((0, 1))),
-        Step::Start => (start(look), Some((2, 15))),
+        Step::SetAside => (set_aside(look, images), Some((0, 1))),
+        Step::Start => start(look, images),
         Step::Leftovers => (leftovers(pods), Some((5, 15))),
         Step::Remove => (removed(look, pods), removal_time(&look.estimate.entries)),
     };
@@ -298,7 +307,7 @@ fn unmounted(look: &Look) -> Vec<String> {
     what
 }
 
-fn set_aside(look: &Look) -> Vec<String> {
+fn set_aside(look: &Look, images: &ImageChoice) -> Vec<String> {
     let root = look.root.as_ref();
     let path = root
         .map_or(look.settings.root.as_path(), |root| &root.path)
@@ -311,21 +320,29 @@ fn set_aside(look: &Look) -> Vec<String> {
             "{path} gets another name beside it, and a new one is made with the same owner, mode and label"
         ),
     }];
-    what.push("every image goes with it: each is pulled anew".to_owned());
+    what.push(match images {
+        ImageChoice::None => "every image goes with it: each is pulled anew".to_owned(),
+        ImageChoice::All => "the images go with it, and are carried over in step 6".to_owned(),
+        ImageChoice::Named(_) => {
+            "every image goes with it; those that were named are carried over in step 6, the others pulled anew".to_owned()
+        }
+    });
     let elsewhere = look.settings.elsewhere.iter();
     what.extend(elsewhere.map(|moved| format!("{} stays: {}", moved.path.display(), moved.plugin)));
     what
 }
 
-fn start(look: &Look) -> Vec<String> {
+fn start(look: &Look, choice: &ImageChoice) -> (Vec<String>, Option<(u64, u64)>) {
     let mut what = vec![format!(
         "containerd is started; its CRI must answer on {}",
         look.settings.socket.display()
     )];
+    let (carried, (least, most)) = images::carried(look, choice);
+    what.extend(carried);
     if look.kubelet.as_ref().is_some_and(|kubelet| !kubelet.is_absent()) {
         what.push("kubelet is started; its healthz must answer".to_owned());
     }
-    what
+    (what, Some((2 + least, 15 + most)))
 }
 
 fn leftovers(pods: Option<PodChoice>) -> Vec<String> {

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::identity::RootId;
-use crate::look::Look;
+use crate::look::{ImageChoice, Look};
 use crate::options::Options;
 use crate::service::{Manager, Service};
 use crate::state::{Before, Course, OldRoot, PodChoice, RUN_VERSION, Run, RunFile, StepRecord};
-use crate::steps::{Step, aside, leftovers, own_mount, removal, services, unmount};
+use crate::steps::{Step, aside, images, leftovers, own_mount, removal, services, unmount};
 
 /// What a run needs besides the file of the run.
 pub struct Tools<'a> {
@@ -70,6 +70,7 @@ pub fn begin(
     look: &Look,
     services: (Service, Option<Service>),
     pods: PodChoice,
+    images: ImageChoice,
 ) -> Result<Run, Error> {
     let now = BootClock::new()?.now();
     let root = look
@@ -96,6 +97,7 @@ pub fn begin(
             kubelet: look.kubelet.as_ref().is_some_and(|kubelet| kubelet.is_up()),
         },
         pods,
+        images,
         root: OldRoot {
             path: root.path.clone(),
             id: root_id.ok_or_else(changed)?,
@@ -270,10 +272,14 @@ impl<'w, 'a> Work<'w, 'a> {
         }
     }
 
-    /// The pods of before are ended between the two: containerd must first say that it has no record of them, and kubelet
+    /// Images come before kubelet asks for them. The pods of before are ended between the two: containerd must first say that it has no record of them, and kubelet
     /// must not start them a second time before.
     fn start(&mut self, run: &Run, options: &Options) -> Result<Vec<String>, Error> {
         let mut said = services::start_containerd(run, options)?;
+        if run.images != ImageChoice::None {
+            self.note(run, "carry images over".to_owned())?;
+            said.extend(images::carry(run, options)?);
+        }
         if run.pods == PodChoice::Reap {
             said.extend(leftovers::reap(run, options, self.tools, &mut self.journal)?);
         }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::healthz::Healthz;
 use crate::identity::RootId;
+use crate::look::ImageChoice;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::steps::Step;
@@ -48,6 +49,9 @@ pub struct Run {
     pub before: Before,
     /// What becomes of running pods.
     pub pods: PodChoice,
+    /// Which images are carried over into the new root.
+    #[serde(default)]
+    pub images: ImageChoice,
     /// The root as it was.
     pub root: OldRoot,
     /// Where the old root is, once it is set aside.
@@ -303,6 +307,7 @@ pub(crate) mod tests {
                 kubelet: false,
             },
             pods: PodChoice::None,
+            images: ImageChoice::None,
             root: OldRoot {
                 path: "/var/lib/containerd".into(),
                 id: RootId {

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use crate::cni::CniDirectories;
 use crate::endpoint::Endpoint;
 use crate::greeting::{Greeting, Mute};
+use crate::images::ImageStore;
 use crate::knowledge::{Answer, Knowledge, Known};
 use crate::sources;
 use crate::tasks::TaskEnd;
@@ -48,6 +49,27 @@ pub fn delete_task(
 ) -> Result<TaskEnd, String> {
     run(|runtime| runtime.block_on(crate::delete_task(host, socket, namespace, id, deadline)))
         .map_err(|error| format!("no thread could be started: {error}"))?
+}
+
+/// Has images brought into a containerd, on a thread of its own. The lease `lease` holds them until the work is done.
+/// Each answer of containerd may take as long as `deadline`.
+///
+/// # Errors
+/// In words, if containerd cannot be asked, the work fails, or there is no thread to be had.
+pub fn with_images<T: Send>(
+    host: &Host,
+    socket: &Path,
+    lease: &str,
+    deadline: Duration,
+    work: impl FnOnce(&ImageStore<'_>) -> Result<T, String> + Send,
+) -> Result<T, String> {
+    let bring = |runtime: &Runtime| {
+        let store = ImageStore::open(runtime, host, socket, lease, deadline)?;
+        let done = work(&store)?;
+        store.close()?;
+        Ok(done)
+    };
+    run(bring).map_err(|error| format!("no thread could be started: {error}"))?
 }
 
 fn run<T: Send>(ask: impl FnOnce(&Runtime) -> T + Send) -> std::io::Result<T> {

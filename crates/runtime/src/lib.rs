@@ -25,7 +25,7 @@
 //! - [`greet`] asks one runtime whether it is there at all;
 //! - [`daemons`] says where the daemons of a node live: their roots, state and configurations.
 //!
-//! Only calls without side effects are made. In particular PodSandboxStatus is not: in containerd it can remove the
+//! Except for what says so by its name ([`delete_task`], [`ImageStore`]), only calls without side effects are made. In particular PodSandboxStatus is not: in containerd it can remove the
 //! path of a network namespace.
 //!
 //! ```
@@ -91,6 +91,7 @@ pub mod daemons;
 mod empty;
 mod endpoint;
 mod greeting;
+mod images;
 mod index;
 mod knowledge;
 mod leftovers;
@@ -108,6 +109,7 @@ pub use bundles::BundleDir;
 pub use cni::{CniDirectories, cni_directories};
 pub use endpoint::{Discovery, Endpoint, WELL_KNOWN, discover};
 pub use greeting::{Greeting, Mute, greet};
+pub use images::{BlobToBring, Brought, ImageStore, ImageToBring};
 pub use index::Index;
 pub use knowledge::{Answer, Knowledge, Known, NetnsRef, Pod, Record, RecordKind};
 pub use leftovers::{Leftovers, leftovers};

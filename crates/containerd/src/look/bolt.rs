@@ -59,11 +59,11 @@ pub enum Lock {
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
-const HEAD: usize = 16;
+pub(super) const HEAD: usize = 16;
 /// What the hash covers, and the hash.
 const META: usize = 64;
-const IS_BRANCH: u16 = 0x01;
-const IS_LEAF: u16 = 0x02;
+pub(super) const IS_BRANCH: u16 = 0x01;
+pub(super) const IS_LEAF: u16 = 0x02;
 const IS_META: u16 = 0x04;
 const IS_FREELIST: u16 = 0x10;
 /// containerd does not write the free list down (`NoFreelistSync` in its metadata plugin, since 1.7).
@@ -134,13 +134,14 @@ pub(super) fn database(host: &Host, path: &Path) -> Database {
 }
 
 /// A sound meta page.
-#[derive(Clone, Copy)]
-struct Meta {
-    page_size: u64,
-    root: u64,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meta {
+    pub(super) page_size: u64,
+    /// The page of the root bucket.
+    pub(super) root: u64,
     freelist: u64,
     /// The first page that was never used.
-    high_water: u64,
+    pub(super) high_water: u64,
     transaction: u64,
 }
 
@@ -149,12 +150,7 @@ fn read(file: &File, size: u64) -> std::io::Result<(Vec<MetaPage>, Vec<String>)>
         // bbolt makes a new database of an empty file.
         return Ok((Vec::new(), Vec::new()));
     }
-    let first = meta(file, 0)?;
-    let second = match &first {
-        Ok(meta) => self::meta(file, meta.page_size)?,
-        Err(_) => second(file, size)?,
-    };
-    let metas = [first, second];
+    let metas = metas(file, size)?;
     let pages = (0..2_u8).zip(&metas).map(|(number, meta)| MetaPage {
         number,
         fault: meta.as_ref().err().cloned(),
@@ -173,6 +169,23 @@ fn read(file: &File, size: u64) -> std::io::Result<(Vec<MetaPage>, Vec<String>)>
         ],
     };
     Ok((pages, faults))
+}
+
+/// Both meta pages.
+fn metas(file: &File, size: u64) -> std::io::Result<[Result<Meta, String>; 2]> {
+    let first = meta(file, 0)?;
+    let second = match &first {
+        Ok(meta) => self::meta(file, meta.page_size)?,
+        Err(_) => second(file, size)?,
+    };
+    Ok([first, second])
+}
+
+/// The sound meta pages, the newer first.
+pub(super) fn sound(file: &File, size: u64) -> std::io::Result<Vec<Meta>> {
+    let mut sound: Vec<Meta> = metas(file, size)?.into_iter().flatten().collect();
+    sound.sort_by_key(|meta| std::cmp::Reverse(meta.transaction));
+    Ok(sound)
 }
 
 /// If the first meta page is bad, nothing tells the page size (`getPageSizeFromSecondMeta`).
@@ -274,11 +287,11 @@ fn faults_behind(file: &File, meta: &Meta, size: u64) -> std::io::Result<Vec<Str
     Ok(faults)
 }
 
-fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
+pub(super) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
     let mut read = 0;
     while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + read as u64)? {
@@ -331,7 +344,7 @@ fn holder(locks: &str, inode: u64) -> Option<u32> {
 pub(super) mod tests {
     use super::*;
 
-    const PAGE: usize = 4096;
+    pub(crate) const PAGE: usize = 4096;
 
     /// A database as bbolt makes it: two meta pages, an empty free list, an empty root bucket (`db.init`).
     pub(crate) fn empty() -> Vec<u8> {
@@ -344,20 +357,21 @@ pub(super) mod tests {
         bytes
     }
 
-    fn put_head(bytes: &mut [u8], page: usize, kind: u16) {
+    pub(crate) fn put_head(bytes: &mut [u8], page: usize, kind: u16) {
         let at = page * PAGE;
         bytes[at..at + 8].copy_from_slice(&(page as u64).to_ne_bytes());
         bytes[at + 8..at + 10].copy_from_slice(&kind.to_ne_bytes());
     }
 
-    fn put_meta(bytes: &mut [u8], number: u64, transaction: u64, freelist: u64) {
+    pub(crate) fn put_meta(bytes: &mut [u8], number: u64, transaction: u64, freelist: u64) {
         let page = usize::try_from(number).unwrap();
         put_head(bytes, page, IS_META);
         let mut meta = Vec::new();
         for word in [MAGIC, VERSION, u32::try_from(PAGE).unwrap(), 0] {
             meta.extend(word.to_ne_bytes());
         }
-        for word in [3, 0, freelist, 4, transaction] {
+        let pages = (bytes.len() / PAGE) as u64;
+        for word in [3, 0, freelist, pages, transaction] {
             meta.extend(word.to_ne_bytes());
         }
         meta.extend(fnv1a(&meta).to_ne_bytes());

@@ -6,7 +6,7 @@ use nodemend_hostfs::mountinfo::Mount;
 
 use super::*;
 use crate::healthz::Healthz;
-use crate::look::{Estimate, RootFacts, RunningPod};
+use crate::look::{Estimate, Images, RootFacts, RunningPod, StoredImage};
 use crate::service::ServiceState;
 use crate::settings::{Origin, Settings};
 
@@ -58,6 +58,7 @@ fn broken() -> Look {
             total_bytes: 1 << 40,
             total_inodes: None,
         }),
+        images: None,
         databases: Vec::new(),
         pods: Vec::new(),
         pods_unseen: Vec::new(),
@@ -224,4 +225,73 @@ fn somebodys_disk_below_the_root_is_refused_and_containerds_mounts_are_not() {
         "{}",
         plan.refusals[0].detail
     );
+}
+
+fn image(name: &str, bytes: u64, lacks: Option<&str>) -> StoredImage {
+    StoredImage {
+        names: [(name.to_owned(), std::collections::BTreeMap::new())].into(),
+        target: format!("sha256:{name}"),
+        media_type: String::new(),
+        size: 1,
+        blobs: [("sha256:shared".to_owned(), 3 << 20), (name.to_owned(), bytes)].into(),
+        lacks: lacks.map(str::to_owned),
+    }
+}
+
+fn with_images() -> Look {
+    Look {
+        images: Some(Images {
+            images: vec![
+                image("a", 5 << 20, None),
+                image("b", 1 << 20, None),
+                image("c", 0, Some("a layer is gone")),
+            ],
+            faults: Vec::new(),
+            unnamed: None,
+        }),
+        ..broken()
+    }
+}
+
+fn keeping(images: ImageChoice) -> Order {
+    Order { images, ..order() }
+}
+
+fn named(names: &[&str]) -> Order {
+    keeping(ImageChoice::Named(
+        names.iter().map(|name| (*name).to_owned()).collect(),
+    ))
+}
+
+#[test]
+fn the_plan_counts_the_images_and_what_they_share_once() {
+    let step = |order: &Order| plan(&with_images(), order).steps[5].what.join("\n");
+    let all = step(&keeping(ImageChoice::All));
+    assert!(all.contains("2 of 3 images are carried over: 9 MiB"), "{all}");
+    assert!(all.contains("c is not carried over: a layer is gone"), "{all}");
+    let one = step(&named(&["b"]));
+    assert!(one.contains("1 of 3 images are carried over: 4 MiB"), "{one}");
+    assert!(!step(&order()).contains("carried over"));
+}
+
+#[test]
+fn images_that_cannot_be_kept_are_refused_and_only_if_they_were_asked_for() {
+    let look = with_images();
+    assert_eq!(reasons(&look, &keeping(ImageChoice::All)), []);
+    assert_eq!(reasons(&look, &named(&["a", "b"])), []);
+    assert_eq!(reasons(&look, &named(&["a", "no"])), [Reason::ImagesNotKept]);
+    assert_eq!(reasons(&look, &named(&["c"])), [Reason::ImagesNotKept]);
+    let lost = Look {
+        images: Some(Images {
+            unnamed: Some("meta.db is torn".to_owned()),
+            ..Images::default()
+        }),
+        ..broken()
+    };
+    for order in [named(&["a"]), keeping(ImageChoice::All)] {
+        let refusal = plan(&lost, &order).refusals.remove(0);
+        assert_eq!(refusal.reason, Reason::ImagesNotKept);
+        assert!(refusal.detail.contains("meta.db is torn"));
+    }
+    assert_eq!(reasons(&lost, &order()), []);
 }

@@ -9,6 +9,7 @@ pub(crate) mod aside;
 #[cfg(test)]
 pub(crate) mod aside_tests;
 pub(crate) mod holders;
+pub(crate) mod images;
 pub(crate) mod leftovers;
 pub(crate) mod likeness;
 pub(crate) mod own_mount;
