@@ -272,6 +272,61 @@ fn a_failed_del_keeps_the_addresses_and_says_so() {
     assert_eq!(node.remains(pod, apps), [] as [String; 0]);
 }
 
+/// A containerd that starts without records removes bundles by itself: 1.4 all of them, 2.1 those of applications.
+#[test]
+fn what_runc_keeps_goes_where_the_bundles_are_gone() {
+    let node = Node::start(Options::on(Engine::Containerd)).unwrap();
+    let pods = node.run_sandboxes(2).unwrap();
+    let apps: Vec<_> = (8080..)
+        .zip(&pods)
+        .map(|(port, pod)| [node.run_application(pod, port, false).unwrap()])
+        .collect();
+    node.kill_runtime().unwrap();
+    let mut dead = node.shims(&pods[0]);
+    node.kill(&dead).unwrap();
+    dead = vec![pods[0].pause, apps[0][0].pid];
+    node.kill(&dead).unwrap();
+    let ids = |n: usize| [pods[n].id.clone(), apps[n][0].id.clone()];
+    for id in ids(0).iter().chain(&ids(1)) {
+        let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}");
+        node.exec(&["umount", "--lazy", &format!("{bundle}/rootfs")])
+            .unwrap();
+        node.exec(&["rm", "-r", &bundle]).unwrap();
+    }
+    node.wipe_metadata().unwrap();
+    let live = node.run_sandbox("live").unwrap();
+    let state = |id: &str| format!("/run/containerd/runc/k8s.io/{id}/state.json");
+    let kept = node.read(state(&live.id)).unwrap();
+
+    let report = node.mend("mend-sandboxes --reap").unwrap().ended(0).unwrap();
+    assert_eq!(report.items.len(), 3, "one object for each: {report:#?}");
+    for (n, pod) in pods.iter().enumerate() {
+        let found = report.item(&pod.id).unwrap();
+        assert_eq!(found.verdict, "orphan", "{:#?}", found.evidence);
+        assert_eq!(found.subject["bundles"].as_array().unwrap().len(), 0);
+        assert_eq!(found.subject["runcStates"].as_array().unwrap().len(), 2);
+        assert_eq!(found.subject["pod"]["name"], format!("pod-{n}"));
+        assert_eq!(
+            found.subject["containers"][1]["name"],
+            format!("app-{}", apps[n][0].port)
+        );
+    }
+    let left = node.mend("mend-sandboxes --apply --yes").unwrap();
+    left.ended(0).unwrap();
+    assert_eq!(
+        but_the_pods_cgroup(node.remains(&pods[0], &apps[0])),
+        [] as [String; 0],
+        "{left}"
+    );
+    for id in ids(1) {
+        assert!(node.path(state(&id)).exists(), "what runs keeps its state");
+    }
+    let reaped = node.mend(REAP).unwrap();
+    reaped.ended(0).unwrap();
+    assert_eq!(node.remains(&pods[1], &apps[1]), [] as [String; 0], "{reaped}");
+    assert_eq!(node.read(state(&live.id)).unwrap(), kept);
+}
+
 /// Kills a run when it enters its `nth` call of this kind; whether it made that many.
 fn killed_at(node: &Node, call: &str, nth: u32) -> bool {
     let inject = format!("inject={call}:signal=KILL:when={nth}");

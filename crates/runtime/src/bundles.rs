@@ -165,7 +165,7 @@ fn of_containerd(host: &Host, tasks: &Path, bundles: &mut Vec<Bundle>) -> Result
 }
 
 /// The names in a directory; none if it is not there, or no directory.
-fn names(host: &Host, dir: &Path) -> Result<Vec<String>, String> {
+pub(crate) fn names(host: &Host, dir: &Path) -> Result<Vec<String>, String> {
     match host.list(dir) {
         Ok(names) => Ok(names
             .into_iter()
@@ -234,7 +234,7 @@ fn pid(host: &Host, path: &Path) -> Option<u32> {
         .filter(|pid| *pid > 0)
 }
 
-fn is_missing(error: &Error) -> bool {
+pub(crate) fn is_missing(error: &Error) -> bool {
     let no_directory =
         matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory);
     no_directory || error.is_not_found()

@@ -180,6 +180,20 @@ impl Specification {
         serde_json::from_slice(json)
     }
 
+    /// Of what runc keeps: the annotations, and the sources of the mounts.
+    pub(crate) fn of<'a>(
+        annotations: impl Iterator<Item = (&'a str, &'a str)>,
+        sources: impl Iterator<Item = String>,
+    ) -> Self {
+        let owned = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mounts = sources.map(|source| Mount { source: Some(source) });
+        Self {
+            annotations: Some(owned.collect()),
+            linux: None,
+            mounts: Some(mounts.collect()),
+        }
+    }
+
     /// A list of namespaces without one for the network means the host's.
     pub(crate) fn network(&self) -> Network {
         let Some(namespaces) = self.linux.as_ref().and_then(|linux| linux.namespaces.as_ref()) else {

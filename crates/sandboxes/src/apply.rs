@@ -14,6 +14,7 @@ mod process;
 mod program;
 mod repair;
 mod rest;
+mod runc;
 mod runtime;
 mod socket;
 mod steps;
@@ -114,14 +115,14 @@ fn repair_all<'l>(
     let log = Log::new(journal);
     let stopped = || stop.load(Ordering::Relaxed);
     let begin = |proof: Confirmed<'l, Sandbox>| match stopped() {
-        true => Err(proof.subject().identity()),
+        true => Err(Box::new(proof.subject().identity())),
         false => Ok(repair::begin(proof, &replay, &log)),
     };
     let mut begun = Vec::new();
     for one in crew::all(confirmed, begin, |_| {})? {
         match one {
             Ok(one) => begun.push(one),
-            Err(identity) => outcomes.push((identity, Outcome::NotTried)),
+            Err(identity) => outcomes.push((*identity, Outcome::NotTried)),
         }
     }
     let finish = |one: Begun<'_>| match stopped() {

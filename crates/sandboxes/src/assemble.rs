@@ -11,7 +11,7 @@ use nodemend_runtime::{Keeper, Pod};
 
 use crate::ids::in_run;
 use crate::join::{Traces, attachments, pod_uid};
-use crate::sandbox::{Bundle, Cgroup, Container, Network, Process, Sandbox, Shim, Task};
+use crate::sandbox::{Bundle, Cgroup, Container, Network, Process, RuncState, Sandbox, Shim, Task};
 use crate::scene::{Scene, full_name};
 
 /// USER_HZ: the unit of the start times in /proc, 100 on every architecture that Rust's std runs on (proc(5)).
@@ -56,6 +56,17 @@ impl<'a> Scene<'a> {
                     container: bundle.id.clone(),
                 })
                 .collect(),
+            runc_states: traces
+                .runc_states
+                .iter()
+                .map(|state| RuncState {
+                    path: state.path.clone(),
+                    dir: state.dir,
+                    container: state.id.clone(),
+                    init: state.init,
+                    cgroups: state.cgroups.clone(),
+                })
+                .collect(),
             // The deepest come first, as they must be taken off.
             mounts: traces.mounts.iter().rev().map(|mount| (*mount).clone()).collect(),
             network: traces.netns.map(|netns| self.network(netns)),
@@ -75,14 +86,18 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// By the bundles, else the records of it, else the UID in a cgroup's path.
+    /// By the bundles and runc's states, else the records of it, else the UID in a cgroup's path.
     fn pod(&self, traces: &Traces<'_>) -> Option<Pod> {
         let of_bundle = traces.bundles.iter().filter_map(|bundle| bundle.pod.clone());
+        let of_state = traces.runc_states.iter().filter_map(|state| state.pod.clone());
         let of_record = traces
             .containers
             .iter()
             .filter_map(|id| self.pods.get(id.as_str()).copied().cloned());
-        let named = of_bundle.chain(of_record).max_by_key(|pod| !pod.name.is_empty());
+        let named = of_bundle
+            .chain(of_state)
+            .chain(of_record)
+            .max_by_key(|pod| !pod.name.is_empty());
         let of_cgroup = || {
             let mut details = traces
                 .processes
@@ -117,6 +132,7 @@ impl<'a> Scene<'a> {
             .filter(|id| **id != traces.id || self.is_container(traces, id))
             .map(|id| {
                 let bundle = traces.bundles.iter().find(|bundle| bundle.id == *id);
+                let state = traces.runc_states.iter().find(|state| state.id == *id);
                 let comm = traces
                     .processes
                     .iter()
@@ -125,8 +141,15 @@ impl<'a> Scene<'a> {
                 let looks_so = *id == traces.id && (has_others || comm == Some("pause"));
                 Container {
                     id: id.clone(),
-                    name: bundle.and_then(|bundle| bundle.name.clone()),
-                    pause: bundle.map_or(looks_so, |bundle| bundle.is_sandbox),
+                    name: bundle
+                        .map(|bundle| &bundle.name)
+                        .or(state.map(|state| &state.name))
+                        .cloned()
+                        .flatten(),
+                    pause: bundle
+                        .map(|bundle| bundle.is_sandbox)
+                        .or(state.map(|state| state.is_sandbox))
+                        .unwrap_or(looks_so),
                 }
             })
             .collect();
@@ -139,7 +162,8 @@ impl<'a> Scene<'a> {
         let running = traces.processes.iter().any(|(_, of)| *of == id);
         let listed = traces.tasks.iter().any(|(_, task)| task.id == id);
         let bundled = traces.bundles.iter().any(|bundle| bundle.id == id);
-        running || listed || bundled || !traces.shims.is_empty()
+        let kept = traces.runc_states.iter().any(|state| state.id == id);
+        running || listed || bundled || kept || !traces.shims.is_empty()
     }
 
     fn shims(&self, traces: &Traces<'_>) -> Vec<Shim> {
@@ -277,8 +301,12 @@ impl<'a> Scene<'a> {
             .bundles
             .iter()
             .map(|bundle| now.saturating_sub(bundle.modified));
-        // Whatever is executed in a container leaves its pid in the bundle.
-        let bundled = bundled.filter(|_| running.is_none());
+        let kept = traces
+            .runc_states
+            .iter()
+            .map(|state| now.saturating_sub(state.modified));
+        // Whatever is executed in a container leaves its pid in the bundle, and a change of its limits a new state.
+        let bundled = bundled.chain(kept).filter(|_| running.is_none());
         running
             .into_iter()
             .chain(cached)
@@ -298,7 +326,8 @@ impl<'a> Scene<'a> {
         let running = starts.map(|start| self.unix(start));
         let cached = sandbox.attachments.iter().map(|entry| entry.mtime);
         let bundled = traces.bundles.iter().map(|bundle| bundle.modified);
-        running.chain(cached).chain(bundled).min()
+        let kept = traces.runc_states.iter().map(|state| state.modified);
+        running.chain(cached).chain(bundled).chain(kept).min()
     }
 }
 

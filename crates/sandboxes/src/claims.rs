@@ -149,11 +149,12 @@ fn of_ids(scene: &Scene<'_>, subject: &Subject<'_>) -> Vec<Claim> {
 
 /// One claim for each answer, by the network namespace. None without one.
 ///
-/// A sandbox on record that nothing ties to a namespace may own any; but not this one, if a process or a bundle ties it
-/// to this sandbox.
+/// A sandbox on record that nothing ties to a namespace may own any; but not this one, if a process, a bundle or a
+/// state of runc ties it to this sandbox.
 fn of_network(scene: &Scene<'_>, subject: &Subject<'_>) -> Option<Vec<Claim>> {
     let netns = subject.sandbox.network.as_ref()?.netns;
-    let tied = !subject.traces.processes.is_empty() || !subject.traces.bundles.is_empty();
+    let traces = &subject.traces;
+    let tied = !traces.processes.is_empty() || !traces.bundles.is_empty() || !traces.runc_states.is_empty();
     let paths = scene.paths(netns);
     let said = scene.index.of_netns(netns, &paths).into_iter();
     let claims = said.map(|evidence| match evidence.claim {
@@ -251,7 +252,7 @@ fn beside(scene: &Scene<'_>, state: &Path) -> Option<PathBuf> {
     scene.containerds.iter().find(is_there).cloned()
 }
 
-/// Without a shim, a bundle, a task or a mount nothing says whose it was: it may be anybody's who runs on this node.
+/// Without a shim, a bundle, a state of runc, a task or a mount nothing says whose it was: it may be anybody's who runs on this node.
 fn unkept(scene: &Scene<'_>) -> Claim {
     let mut processes = scene.survey.census.processes.iter();
     match processes.find(|process| OTHER_RUNTIMES.contains(&process.comm.as_str())) {
@@ -274,13 +275,12 @@ fn leftovers(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
     if let Some(contradiction) = traces.contradictions.first() {
         return Claim::unknown(contradiction.as_str());
     }
-    let mut bundles = traces.bundles.iter().filter(|bundle| bundle.unreadable.is_some());
-    match bundles.next() {
-        Some(bundle) => Claim::unknown(format!(
-            "{}: {}",
-            bundle.path.display(),
-            bundle.unreadable.as_deref().unwrap_or_default()
-        )),
+    let bundles = traces.bundles.iter();
+    let bundles = bundles.filter_map(|bundle| Some((&bundle.path, bundle.unreadable.as_ref()?)));
+    let states = traces.runc_states.iter();
+    let states = states.filter_map(|state| Some((&state.path, state.unreadable.as_ref()?)));
+    match bundles.chain(states).next() {
+        Some((path, reason)) => Claim::unknown(format!("{}: {reason}", path.display())),
         None => Claim::absent("all of them were read"),
     }
 }

@@ -64,6 +64,7 @@ pub(crate) fn parts(sandbox: &Sandbox) -> String {
     };
     counted(sandbox.tasks.len(), "task", "tasks");
     counted(sandbox.bundles.len(), "bundle", "bundles");
+    counted(sandbox.runc_states.len(), "state of runc", "states of runc");
     counted(sandbox.mounts.len(), "mount", "mounts");
     counted(sandbox.cgroups.len(), "cgroup", "cgroups");
     counted(sandbox.attachments.len(), "cache file", "cache files");
@@ -167,6 +168,8 @@ pub(crate) fn action(sandbox: &Sandbox) -> String {
         !sandbox.bundles.is_empty(),
         format!("remove {}", count(sandbox.bundles.len(), "bundle", "bundles")),
     );
+    let states = count(sandbox.runc_states.len(), "state of runc", "states of runc");
+    step(!sandbox.runc_states.is_empty(), format!("remove {states}"));
     match steps.is_empty() {
         true => "nothing is left to remove".to_owned(),
         false => steps.join(", "),

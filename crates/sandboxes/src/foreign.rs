@@ -53,6 +53,7 @@ pub(crate) fn foreign(scene: &Scene<'_>, subject: &Subject<'_>) -> Option<String
     }
     let own = !traces.shims.is_empty()
         || !traces.bundles.is_empty()
+        || !traces.runc_states.is_empty()
         || !traces.tasks.is_empty()
         || !traces.state_dirs.is_empty();
     if own || traces.processes.is_empty() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nodemend_cni::CacheEntry;
 use nodemend_procns::{Detail, Holder, NetnsId, Process as Seen};
-use nodemend_runtime::{BundleDir, Keeper, Known, Record, RecordKind, Shim as Watcher};
+use nodemend_runtime::{BundleDir, Keeper, Known, Record, RecordKind, RuncState, Shim as Watcher};
 
 use crate::ids::{Place, in_run, is_cni_mount, is_long, pod_of_cgroup, same_path};
 use crate::sandbox::SandboxMount;
@@ -24,13 +24,15 @@ pub(crate) struct Traces<'a> {
     /// Its processes, with their containers.
     pub(crate) processes: Vec<(&'a Seen, &'a str)>,
     pub(crate) bundles: Vec<&'a BundleDir>,
+    /// What runc keeps of its containers.
+    pub(crate) runc_states: Vec<&'a RuncState>,
     /// Its tasks, with the sockets of the containerds that list them.
     pub(crate) tasks: Vec<(&'a Path, &'a Record)>,
     /// Its network namespace.
     pub(crate) netns: Option<NetnsId>,
     /// Its mounts, but for those of its network namespace.
     pub(crate) mounts: Vec<&'a SandboxMount>,
-    /// The state directories of the containerds that its mounts and its bundles lie in.
+    /// The state directories of the containerds that its mounts and its bundles lie in, or did.
     pub(crate) state_dirs: BTreeSet<PathBuf>,
     /// A process of another pid namespace that started it: it is of a node in a container.
     pub(crate) outer: Option<u32>,
@@ -76,8 +78,10 @@ impl<'a> Join<'a> {
             found: BTreeMap::new(),
         };
         join.bundles();
+        join.runc_states();
         join.shims();
         join.processes();
+        join.unseen_processes();
         join.tasks();
         join.mounts();
         join.networks();
@@ -104,6 +108,35 @@ impl<'a> Join<'a> {
             traces
                 .state_dirs
                 .extend(Place::of(&bundle.path).map(|place| in_run(place.state)));
+        }
+    }
+
+    /// runc keeps the states of all containerds in one directory. The bundle that a state names, gone or not, tells whose it is.
+    fn runc_states(&mut self) {
+        for state in &self.survey.leftovers.runc_states {
+            let traces = self.enter(Some(&state.namespace), &state.id);
+            traces.runc_states.push(state);
+            let place = state.bundle.as_deref().and_then(Place::of);
+            traces.state_dirs.extend(place.map(|place| in_run(place.state)));
+        }
+    }
+
+    /// First processes that runc wrote down, and that do not carry the id of their container.
+    fn unseen_processes(&mut self) {
+        for traces in self.found.values_mut() {
+            for state in &traces.runc_states {
+                let Some((pid, start_time)) = state.init else {
+                    continue;
+                };
+                let process = self.survey.census.process(pid);
+                let runs = process.is_some_and(|process| process.start_time == start_time);
+                let is_seen = traces.processes.iter().any(|(process, _)| process.pid == pid);
+                if runs && !is_seen {
+                    traces.contradictions.push(format!(
+                        "process {pid}, which runc started for it, runs, and is in none of its cgroups"
+                    ));
+                }
+            }
         }
     }
 
@@ -265,6 +298,8 @@ impl<'a> Join<'a> {
             .bundles
             .iter()
             .find_map(|bundle| self.at(bundle.netns.as_deref()?));
+        let mut states = traces.runc_states.iter();
+        let started = states.find_map(|state| self.at(state.netns.as_deref()?));
         let cached = attachments(&self.cached, traces).find_map(|entry| self.at(&entry.netns));
         let contradiction = match (lived_in, named) {
             (Some(lived_in), Some(named)) if lived_in != named => Some(format!(
@@ -272,7 +307,11 @@ impl<'a> Join<'a> {
             )),
             (_, _) => None,
         };
-        let netns = lived_in.or(named).or(cached).filter(|netns| *netns != host);
+        let netns = lived_in
+            .or(named)
+            .or(started)
+            .or(cached)
+            .filter(|netns| *netns != host);
         (netns, contradiction)
     }
 
@@ -357,6 +396,11 @@ fn sandboxes_of(survey: &Survey) -> HashMap<&str, &str> {
     for bundle in &survey.leftovers.bundles {
         if let Some(sandbox) = &bundle.sandbox_id {
             of.entry(bundle.id.as_str()).or_insert(sandbox.as_str());
+        }
+    }
+    for state in &survey.leftovers.runc_states {
+        if let Some(sandbox) = &state.sandbox_id {
+            of.entry(state.id.as_str()).or_insert(sandbox.as_str());
         }
     }
     of

@@ -158,4 +158,6 @@ pub fn silent(survey: &Survey) -> Vec<String> {
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod runc;
+#[cfg(test)]
 mod tests;

@@ -48,6 +48,7 @@ pub use judge::{Policy, live_sandboxes, plan, silent};
 pub use nodemend_runtime::Discovery;
 pub use places::{ContainerCgroup, Places};
 pub use sandbox::{
-    Bundle, Cgroup, Container, Network, Process, Sandbox, SandboxIdentity, SandboxMount, Shim, Task,
+    Bundle, Cgroup, Container, Network, Process, RuncState, Sandbox, SandboxIdentity, SandboxMount, Shim,
+    Task,
 };
 pub use survey::{SURVEY_VERSION, Survey, SurveyOptions, remember, survey};

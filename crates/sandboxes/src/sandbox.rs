@@ -35,6 +35,9 @@ pub struct Sandbox {
     pub tasks: Vec<Task>,
     /// Its bundle directories.
     pub bundles: Vec<Bundle>,
+    /// What runc keeps of its containers.
+    #[serde(default)]
+    pub runc_states: Vec<RuncState>,
     /// Its mounts on this host, but for those of its network namespace.
     pub mounts: Vec<SandboxMount>,
     /// Its network. None if it uses the host's, or nothing is left of it.
@@ -44,7 +47,7 @@ pub struct Sandbox {
     /// Its files in libcni's cache.
     pub attachments: Vec<CacheEntry>,
     /// Seconds since the newest sign that it was made: its youngest container, by the oldest process of it; its cache
-    /// file; if nothing of it runs, its bundle.
+    /// file; if nothing of it runs, its bundle and what runc keeps of it.
     pub age: Option<u64>,
     /// True if its processes are to be ended (`--reap`).
     pub reap: bool,
@@ -120,6 +123,22 @@ pub struct Bundle {
     pub container: String,
 }
 
+/// The directory in which runc keeps the state of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuncState {
+    /// The directory.
+    pub path: PathBuf,
+    /// Which directory that is.
+    pub dir: FileId,
+    /// The container.
+    pub container: String,
+    /// Its first process, by pid and by its start in clock ticks since boot.
+    pub init: Option<(u32, u64)>,
+    /// The directories of its cgroups, as runc wrote them down.
+    pub cgroups: Vec<PathBuf>,
+}
+
 /// A mount that was made for a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -171,6 +190,8 @@ pub struct SandboxIdentity {
     pub shims: Vec<(u32, u64)>,
     /// Its bundles.
     pub bundles: Vec<FileId>,
+    /// What runc keeps of its containers.
+    pub runc_states: Vec<FileId>,
     /// Its network namespace.
     pub netns: Option<NetnsId>,
 }
@@ -195,6 +216,7 @@ impl Subject for Sandbox {
                 .map(|shim| (shim.pid, shim.start_time))
                 .collect(),
             bundles: self.bundles.iter().map(|bundle| bundle.dir).collect(),
+            runc_states: self.runc_states.iter().map(|state| state.dir).collect(),
             netns: self.network.as_ref().map(|network| network.netns),
         }
     }

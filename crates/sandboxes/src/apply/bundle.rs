@@ -114,7 +114,7 @@ pub(crate) fn remove_work(path: &Path, steps: Steps<'_, '_>) -> Result<bool, Err
 
 /// Removes a directory with all that is in it, but for what is mounted. False if it was gone before. A containerd that runs
 /// removes bundles too, so that it may vanish meanwhile.
-fn remove_tree(path: &Path, dir: Option<FileId>, steps: Steps<'_, '_>) -> Result<bool, Error> {
+pub(crate) fn remove_tree(path: &Path, dir: Option<FileId>, steps: Steps<'_, '_>) -> Result<bool, Error> {
     let tree = match Tree::open(path) {
         Ok(tree) => tree,
         Err(nodemend_rmtree::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {

@@ -5,7 +5,7 @@ use nodemend_evidence::{Confirmed, Outcome, Subject};
 
 use super::ending::{self, Asked};
 use super::steps::{Log, Steps};
-use super::{attachments, bundle, cgroups, mounts, netns, runtime};
+use super::{attachments, bundle, cgroups, mounts, netns, runc, runtime};
 use crate::error::Error;
 use crate::sandbox::{Sandbox, SandboxIdentity};
 
@@ -133,6 +133,15 @@ fn clear(
         bundle::remove_work(work, steps)?;
     }
     said.count(bundles, "its bundle was removed", "bundles were removed");
+    let mut states = 0;
+    for state in &sandbox.runc_states {
+        states += usize::from(runc::remove_state(state, steps)?);
+    }
+    said.count(
+        states,
+        "runc's state of it was removed",
+        "states of runc were removed",
+    );
     Ok(())
 }
 

@@ -48,7 +48,7 @@ pub(crate) enum Step<'a> {
     ReleaseNetns { path: &'a Path, netns: NetnsId },
     /// An empty cgroup.
     RemoveCgroup { path: PathBuf },
-    /// A bundle, or the work directory of one.
+    /// A bundle, the work directory of one, or what runc keeps of a container.
     RemoveDirectory { path: &'a Path, dir: FileId },
 }
 

@@ -7,7 +7,7 @@ use nodemend_procns::{Census, Detail, Details, Holder, Membership, Netns, NetnsI
 use nodemend_rtnl::{Seen, View};
 use nodemend_runtime::{
     Answer, BundleDir, Keeper, Knowledge, Known, Leftovers, Made, MetadataFile, NetnsRef, Pod, Record,
-    RecordKind, Shim,
+    RecordKind, RuncState, Shim,
 };
 
 use crate::places::{ContainerCgroup, Places};
@@ -268,6 +268,29 @@ impl Node {
             cgroup: None,
         });
         bundles.last_mut().unwrap()
+    }
+
+    /// What runc 1.1 wrote of a container of a containerd with this state directory.
+    pub(crate) fn runc_state(&mut self, state: &str, id: &str, sandbox: &str) -> &mut RuncState {
+        let states = &mut self.0.leftovers.runc_states;
+        states.push(RuncState {
+            path: format!("/run/containerd/runc/k8s.io/{id}").into(),
+            dir: FileId {
+                dev: 20,
+                ino: 200 + states.len() as u64,
+            },
+            modified: NOW - OLD,
+            id: id.into(),
+            namespace: "k8s.io".into(),
+            bundle: Some(format!("{state}/io.containerd.runtime.v2.task/k8s.io/{id}").into()),
+            sandbox_id: Some(sandbox.into()),
+            name: (id != sandbox).then(|| "app".to_owned()),
+            is_sandbox: id == sandbox,
+            pod: Some(pod()),
+            netns: Some(MOUNTED.into()),
+            ..RuncState::default()
+        });
+        states.last_mut().unwrap()
     }
 
     pub(crate) fn cached(&mut self, container: &str, netns: &str) -> &mut Self {

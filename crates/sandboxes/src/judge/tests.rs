@@ -8,25 +8,25 @@ use super::node::{HOST, K3S, MOUNTED, NOW, Node, OLD, POD, RUN, UID, another, id
 use super::{Plan, Policy, Sandbox, looks_again, plan, silent};
 use crate::details::Details;
 
-fn reaping() -> Policy {
+pub(super) fn reaping() -> Policy {
     Policy {
         reap: true,
         ..Policy::default()
     }
 }
 
-fn planned(node: &Node, policy: &Policy) -> Plan<Sandbox> {
+pub(super) fn planned(node: &Node, policy: &Policy) -> Plan<Sandbox> {
     plan(&node.0, &node.0, policy)
 }
 
 /// The verdict on the only sandbox, and why.
-fn judged(node: &Node, policy: &Policy) -> (VerdictKind, String) {
+pub(super) fn judged(node: &Node, policy: &Policy) -> (VerdictKind, String) {
     let plan = planned(node, policy);
     assert_eq!(plan.verdicts().len(), 1, "{:#?}", plan.verdicts());
     of(&plan.verdicts()[0])
 }
 
-fn of(verdict: &Verdict<Sandbox>) -> (VerdictKind, String) {
+pub(super) fn of(verdict: &Verdict<Sandbox>) -> (VerdictKind, String) {
     (verdict.kind(), verdict.reason().unwrap_or_default().to_owned())
 }
 

@@ -21,7 +21,7 @@ use crate::survey::container_of;
 /// A directory that may be a container's cgroup.
 pub(super) type Wanted = BTreeSet<(String, PathBuf)>;
 
-/// Where the cgroups of containers must be, by what their processes and their bundles say.
+/// Where the cgroups of containers must be, by what their processes, their bundles and runc's states say.
 pub(super) fn wanted(table: &[Mount], census: &Census, details: &Details, leftovers: &Leftovers) -> Wanted {
     let mut wanted = Wanted::new();
     for detail in &details.processes {
@@ -52,11 +52,28 @@ pub(super) fn wanted(table: &[Mount], census: &Census, details: &Details, leftov
             .filter_map(|mount| below(mount, &path));
         wanted.extend(dirs.map(|dir| (bundle.id.clone(), dir)));
     }
+    for state in &leftovers.runc_states {
+        let of_kernel = |dir: &&PathBuf| table.iter().any(|mount| is_below(mount, dir));
+        let dirs = state.cgroups.iter().filter(of_kernel);
+        let own = dirs.filter_map(|dir| up_to(dir, &state.id));
+        wanted.extend(own.map(|dir| (state.id.clone(), dir)));
+    }
     wanted
 }
 
 fn is_cgroup(mount: &Mount) -> bool {
     matches!(&*mount.fstype, "cgroup" | "cgroup2")
+}
+
+/// True for a directory below the mount point of cgroups.
+fn is_below(mount: &Mount, dir: &Path) -> bool {
+    let inside = dir.strip_prefix(&mount.mountpoint);
+    is_cgroup(mount) && inside.is_ok_and(is_plain)
+}
+
+fn is_plain(path: &Path) -> bool {
+    path.components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
 /// True if the mount shows the hierarchy of these controllers; no controllers are cgroup v2.
@@ -76,10 +93,7 @@ fn is_of(mount: &Mount, controllers: &str) -> bool {
 /// The path of a hierarchy, below the mount that shows it or a part of it.
 fn below(mount: &Mount, path: &Path) -> Option<PathBuf> {
     let inside = path.strip_prefix(&mount.root).ok()?;
-    let plain = inside
-        .components()
-        .all(|part| matches!(part, std::path::Component::Normal(_)));
-    plain.then(|| mount.mountpoint.join(inside))
+    is_plain(inside).then(|| mount.mountpoint.join(inside))
 }
 
 /// The cgroup that is named for the container: what lies deeper, it made itself.
