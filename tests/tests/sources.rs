@@ -272,7 +272,8 @@ fn a_reader_that_goes_away_is_no_error() {
             let ran = scene.node.ran(&["bash", "-c", &line]).unwrap();
             ran.exited(0).unwrap();
             assert_eq!(
-                ran.stderr.trim_end_matches("To mend this: mend-veth --apply\n"),
+                ran.stderr
+                    .trim_end_matches("To mend this: the same command with --apply\n"),
                 {
                     if output == "text" {
                         "\nNothing was changed. "

@@ -196,7 +196,7 @@ pub(crate) fn print(report: &ContainerdReport, arguments: &Arguments) -> anyhow:
     }
     let planned = report.dry_run && report.summary.planned > 0 && report.refusals.is_empty();
     if planned && arguments.command.is_none() {
-        remark("\nNothing was changed. To do this: the same command with --apply\n");
+        remark("\nNothing was changed. To mend this: the same command with --apply\n");
     }
     Ok(())
 }

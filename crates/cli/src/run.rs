@@ -211,7 +211,7 @@ impl<'a, R: Repair> Run<'a, R> {
     }
 
     fn print(&self, report: Report<R::Subject>, details: R::Details) -> anyhow::Result<()> {
-        let (name, what) = self.repair.names();
+        let (_, what) = self.repair.names();
         let headlines = self.repair.headlines(&details, &report);
         let document = Document { report, details };
         print(&document, &headlines, what, self.flags)?;
@@ -221,7 +221,7 @@ impl<'a, R: Repair> Run<'a, R> {
             && document.report.dry_run
             && document.report.summary.orphans > 0
         {
-            remark(&format!("\nNothing was changed. To mend this: {name} --apply\n"));
+            remark("\nNothing was changed. To mend this: the same command with --apply\n");
         }
         Ok(())
     }
