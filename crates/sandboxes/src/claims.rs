@@ -101,14 +101,20 @@ fn records(scene: &Scene<'_>, subject: &Subject<'_>) -> Vec<Evidence> {
         }
         let claim = match (&answer.known, answer.socket()) {
             (Known::NotOffered(_), _) => continue,
-            (Known::Doubted(reason), Some(socket)) => {
-                let proof = lost::proof(scene, subject, socket);
-                let claim = proof.turn(scene.policy, reason);
-                if !proofs.iter().any(|(known, _)| known == socket) {
-                    proofs.push((socket.to_owned(), proof));
+            (Known::Doubted(reason), Some(socket)) => match of_another(scene, subject, socket) {
+                Some(own) => Claim::absent(format!(
+                    "it lists nothing, and this sandbox is of {}",
+                    own.display()
+                )),
+                None => {
+                    let proof = lost::proof(scene, subject, socket);
+                    let claim = proof.turn(scene.policy, reason);
+                    if !proofs.iter().any(|(known, _)| known == socket) {
+                        proofs.push((socket.to_owned(), proof));
+                    }
+                    claim
                 }
-                claim
-            }
+            },
             (_, _) => weightier(
                 by_id.get(at).cloned(),
                 network.as_ref().and_then(|said| said.get(at)).cloned(),
@@ -193,34 +199,10 @@ fn processes(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
 
 /// It must be of a containerd that was asked, and of one only: another one has other records.
 fn keeper(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
-    let traces = &subject.traces;
-    let mut of: BTreeSet<PathBuf> = traces.tasks.iter().map(|(socket, _)| in_run(socket)).collect();
-    for shim in &traces.shims {
-        let Keeper::Containerd { address, .. } = &shim.keeper else {
-            continue;
-        };
-        let Some(address) = address else {
-            return Claim::unknown(format!(
-                "its shim (pid {}) does not say which containerd started it",
-                shim.pid
-            ));
-        };
-        if !scene.containerds.contains(&in_run(address)) {
-            return Claim::unknown(not_asked("its shim was started by the containerd at", address));
-        }
-        of.insert(in_run(address));
-    }
-    for state in &traces.state_dirs {
-        match beside(scene, state) {
-            Some(socket) => of.insert(socket),
-            None => {
-                return Claim::unknown(not_asked(
-                    "its files lie in the state directory of the containerd at",
-                    state,
-                ));
-            }
-        };
-    }
+    let of = match keepers(scene, subject) {
+        Ok(of) => of,
+        Err(reason) => return Claim::unknown(reason),
+    };
     if scene.containerds.is_empty() {
         return Claim::unknown("no containerd was asked");
     }
@@ -234,6 +216,49 @@ fn keeper(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
         (Some(one), None) => Claim::absent(format!("{}, which was asked", one.display())),
         (None, _) => unkept(scene),
     }
+}
+
+/// The sockets of the containerds that its parts name, all of which were asked; else why that cannot be said.
+fn keepers(scene: &Scene<'_>, subject: &Subject<'_>) -> Result<BTreeSet<PathBuf>, String> {
+    let traces = &subject.traces;
+    let mut of: BTreeSet<PathBuf> = traces.tasks.iter().map(|(socket, _)| in_run(socket)).collect();
+    for shim in &traces.shims {
+        let Keeper::Containerd { address, .. } = &shim.keeper else {
+            continue;
+        };
+        let Some(address) = address else {
+            return Err(format!(
+                "its shim (pid {}) does not say which containerd started it",
+                shim.pid
+            ));
+        };
+        if !scene.containerds.contains(&in_run(address)) {
+            return Err(not_asked("its shim was started by the containerd at", address));
+        }
+        of.insert(in_run(address));
+    }
+    for state in &traces.state_dirs {
+        match beside(scene, state) {
+            Some(socket) => of.insert(socket),
+            None => {
+                return Err(not_asked(
+                    "its files lie in the state directory of the containerd at",
+                    state,
+                ));
+            }
+        };
+    }
+    Ok(of)
+}
+
+/// The containerd that it is of, if that is not the one at a socket: a record lies in the containerd that made the shim.
+fn of_another(scene: &Scene<'_>, subject: &Subject<'_>, socket: &Path) -> Option<PathBuf> {
+    let socket = in_run(socket);
+    let mut of = keepers(scene, subject).ok()?.into_iter();
+    let (Some(only), None) = (of.next(), of.next()) else {
+        return None;
+    };
+    (only != socket && scene.containerds.contains(&socket)).then_some(only)
 }
 
 fn not_asked(what: &str, at: &Path) -> String {
