@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use nodemend_hostfs::{FileId, Host};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// The sockets that are looked for: containerd, k3s and RKE2, microk8s, CRI-O, cri-dockerd. The first, fourth and
@@ -35,6 +35,8 @@ pub struct Discovery {
 pub struct Endpoint {
     address: String,
     target: Result<PathBuf, String>,
+    /// Known to have no CRI, so that nobody asks for it.
+    without_cri: bool,
 }
 
 impl Endpoint {
@@ -50,6 +52,7 @@ impl Endpoint {
             return Self {
                 address: format!("unix://{path}"),
                 target: Ok(PathBuf::from(path)),
+                without_cri: false,
             };
         }
         let target = Err(format!(
@@ -58,7 +61,21 @@ impl Endpoint {
         Self {
             address: text.to_owned(),
             target,
+            without_cri: false,
         }
+    }
+
+    /// The same, of a runtime that was asked for its CRI and has none. Only for one that nobody named: where people say that
+    /// a runtime is kubelet's, it must have one.
+    pub(crate) fn without_cri(self) -> Self {
+        Self {
+            without_cri: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn has_cri(&self) -> bool {
+        !self.without_cri
     }
 
     /// The address as it stands in the names of sources: `unix:///run/containerd/containerd.sock`.
@@ -105,6 +122,7 @@ fn crictl(host: &Host) -> Option<Endpoint> {
         Err(error) => Some(Endpoint {
             address: CRICTL.to_owned(),
             target: Err(error.to_string()),
+            without_cri: false,
         }),
     }
 }
@@ -122,7 +140,7 @@ fn runtime_endpoint(yaml: &str) -> Option<String> {
     (!text.is_empty() && !text.starts_with('#')).then(|| text.to_owned())
 }
 
-fn distinct(host: &Host, endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+pub(crate) fn distinct(host: &Host, endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     let mut files = HashSet::new();
     let mut addresses = HashSet::new();
     let mut kept = Vec::new();
@@ -142,6 +160,12 @@ pub(crate) fn file_id(host: &Host, path: &Path) -> Option<FileId> {
         Located::File(id) => Some(id),
         Located::Nothing | Located::Hidden => None,
     }
+}
+
+/// True for a socket that is root's.
+pub(crate) fn is_roots_socket(host: &Host, path: &Path) -> bool {
+    let stat = open_path(host, path).and_then(|fd| rustix::fs::fstat(&fd));
+    stat.is_ok_and(|stat| stat.st_uid == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
 }
 
 enum Located {

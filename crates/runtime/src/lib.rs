@@ -16,7 +16,7 @@
 //! An empty list of a runtime that came up within the last minute is no answer. Nor is one while its shims run, or
 //! containers that no runtime knows: its records may have been lost.
 //!
-//! - [`discover`] finds the endpoints;
+//! - [`discover`] finds the endpoints, [`discover_with_shims`] those, too, that only shims name;
 //! - [`survey`] asks, and gives plain data that can be recorded: [`Knowledge`];
 //! - [`Index`] answers questions about ids and network namespaces from it, as evidence;
 //! - [`leftovers`] finds the shims, the bundles and the state of runc themselves, each with what makes it this one and no other;
@@ -98,6 +98,7 @@ mod leftovers;
 mod line;
 mod metadata;
 mod metadata_file;
+mod named;
 mod netns;
 mod ownership;
 mod runc;
@@ -115,6 +116,7 @@ pub use index::Index;
 pub use knowledge::{Answer, Knowledge, Known, NetnsRef, Pod, Record, RecordKind};
 pub use leftovers::{Leftovers, leftovers};
 pub use metadata_file::{Made, MetadataFile, metadata_files};
+pub use named::discover_with_shims;
 pub use runc::RuncState;
 pub use shims::{Keeper, Shim};
 pub use survey::{DEFAULT_DEADLINE, survey};

@@ -161,7 +161,13 @@ async fn ask(host: &Host, endpoint: &Endpoint, deadline: Duration) -> Vec<Heard>
         said,
     };
     let native = Asked::ALL.map(|asked| within(deadline, ask_containerd(host, socket, asked)));
-    let (cri, native) = join(within(deadline, ask_cri(host, socket)), join_all(native)).await;
+    let cri = async {
+        match endpoint.has_cri() {
+            true => Some(within(deadline, ask_cri(host, socket)).await),
+            false => None,
+        }
+    };
+    let (cri, native) = join(cri, join_all(native)).await;
     let native = Asked::ALL.into_iter().zip(native);
     let native = native.map(|(asked, said)| {
         heard(
@@ -170,7 +176,8 @@ async fn ask(host: &Host, endpoint: &Endpoint, deadline: Duration) -> Vec<Heard>
             said,
         )
     });
-    std::iter::once(heard(sources::cri(address), Question::Cri, cri))
+    cri.map(|said| heard(sources::cri(address), Question::Cri, said))
+        .into_iter()
         .chain(native)
         .collect()
 }

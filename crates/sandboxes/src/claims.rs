@@ -1,22 +1,22 @@
 //! What each source says of one sandbox.
 
-use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+mod keeper;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
 
 use nodemend_evidence::{Claim, Evidence, Source};
 use nodemend_hostfs::Spoken;
 use nodemend_procns::{Holder, NetnsId};
-use nodemend_runtime::{Keeper, Known};
+use nodemend_runtime::Known;
 
 use crate::assemble::Subject;
 use crate::describe;
-use crate::ids::{in_run, same_path};
+use crate::ids::same_path;
 use crate::join::cni_names;
 use crate::lost::{self, Proof};
 use crate::scene::Scene;
-
-/// Programs that make sandboxes and keep records of their own.
-const OTHER_RUNTIMES: [&str; 2] = ["dockerd", "crio"];
+use keeper::{keeper, of_another};
 
 /// The sources that this crate asks itself. All of [`Sources::all`] are required.
 pub(crate) struct Sources {
@@ -101,14 +101,20 @@ fn records(scene: &Scene<'_>, subject: &Subject<'_>) -> Vec<Evidence> {
         }
         let claim = match (&answer.known, answer.socket()) {
             (Known::NotOffered(_), _) => continue,
-            (Known::Doubted(reason), Some(socket)) => {
-                let proof = lost::proof(scene, subject, socket);
-                let claim = proof.turn(scene.policy, reason);
-                if !proofs.iter().any(|(known, _)| known == socket) {
-                    proofs.push((socket.to_owned(), proof));
+            (Known::Doubted(reason), Some(socket)) => match of_another(scene, subject, socket) {
+                Some(own) => Claim::absent(format!(
+                    "it lists nothing, and this sandbox is of {}",
+                    own.display()
+                )),
+                None => {
+                    let proof = lost::proof(scene, subject, socket);
+                    let claim = proof.turn(scene.policy, reason);
+                    if !proofs.iter().any(|(known, _)| known == socket) {
+                        proofs.push((socket.to_owned(), proof));
+                    }
+                    claim
                 }
-                claim
-            }
+            },
             (_, _) => weightier(
                 by_id.get(at).cloned(),
                 network.as_ref().and_then(|said| said.get(at)).cloned(),
@@ -188,79 +194,6 @@ fn processes(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
         (_, Some(unread)) => Claim::unknown(unread.as_str()),
         (Some(running), None) => Claim::absent(format!("set aside by --reap: {running}")),
         (None, None) => Claim::absent("none of it runs"),
-    }
-}
-
-/// It must be of a containerd that was asked, and of one only: another one has other records.
-fn keeper(scene: &Scene<'_>, subject: &Subject<'_>) -> Claim {
-    let traces = &subject.traces;
-    let mut of: BTreeSet<PathBuf> = traces.tasks.iter().map(|(socket, _)| in_run(socket)).collect();
-    for shim in &traces.shims {
-        let Keeper::Containerd { address, .. } = &shim.keeper else {
-            continue;
-        };
-        let Some(address) = address else {
-            return Claim::unknown(format!(
-                "its shim (pid {}) does not say which containerd started it",
-                shim.pid
-            ));
-        };
-        if !scene.containerds.contains(&in_run(address)) {
-            return Claim::unknown(not_asked("its shim was started by the containerd at", address));
-        }
-        of.insert(in_run(address));
-    }
-    for state in &traces.state_dirs {
-        match beside(scene, state) {
-            Some(socket) => of.insert(socket),
-            None => {
-                return Claim::unknown(not_asked(
-                    "its files lie in the state directory of the containerd at",
-                    state,
-                ));
-            }
-        };
-    }
-    if scene.containerds.is_empty() {
-        return Claim::unknown("no containerd was asked");
-    }
-    let mut of = of.into_iter();
-    match (of.next(), of.next()) {
-        (Some(one), Some(other)) => Claim::unknown(format!(
-            "it has parts of two containerds ({} and {}), under the same id",
-            one.display(),
-            other.display()
-        )),
-        (Some(one), None) => Claim::absent(format!("{}, which was asked", one.display())),
-        (None, _) => unkept(scene),
-    }
-}
-
-fn not_asked(what: &str, at: &Path) -> String {
-    format!(
-        "{what} {}, which was not asked; name its socket with --runtime-endpoint",
-        at.display()
-    )
-}
-
-/// The containerd that listens in its state directory, or in the one above it (microk8s).
-fn beside(scene: &Scene<'_>, state: &Path) -> Option<PathBuf> {
-    let is_there = |socket: &&PathBuf| {
-        let dir = socket.parent().unwrap_or(Path::new("/"));
-        state == dir || state == dir.join("containerd")
-    };
-    scene.containerds.iter().find(is_there).cloned()
-}
-
-/// Without a shim, a bundle, a state of runc, a task or a mount nothing says whose it was: it may be anybody's who runs on this node.
-fn unkept(scene: &Scene<'_>) -> Claim {
-    let mut processes = scene.survey.census.processes.iter();
-    match processes.find(|process| OTHER_RUNTIMES.contains(&process.comm.as_str())) {
-        Some(other) => Claim::unknown(format!(
-            "nothing of it says which runtime made it, and {} (pid {}) runs here",
-            other.comm, other.pid
-        )),
-        None => Claim::absent("every containerd that was found was asked"),
     }
 }
 

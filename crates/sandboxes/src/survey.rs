@@ -73,7 +73,8 @@ impl Default for SurveyOptions {
 pub async fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Error> {
     let moment = BootClock::new()?.now();
     let census = Census::take(host)?;
-    let endpoints = nodemend_runtime::discover(host, &options.discovery);
+    let deadline = options.deadline;
+    let endpoints = nodemend_runtime::discover_with_shims(host, &options.discovery, &census, deadline).await;
     let leftovers = nodemend_runtime::leftovers(host, &endpoints, &census, options.deadline).await;
     let contained = contained(&census);
     let of_interest = of_interest(&census, &leftovers, &contained);

@@ -300,6 +300,23 @@ fn a_second_containerd_speaks_for_its_own() {
 }
 
 #[test]
+fn an_empty_answer_of_another_containerd_is_no_doubt() {
+    let mut node = forgotten();
+    node.asked(K3S, doubted());
+    assert_eq!(judged(&node, &reaping()).0, VerdictKind::Orphan);
+    // Its silence is one, and so are parts that name either.
+    node.asked(K3S, Known::Unknown("it hangs".into()));
+    assert_eq!(judged(&node, &reaping()).0, VerdictKind::Undecided);
+    node.asked(K3S, doubted())
+        .bundle("/run/k3s/containerd", "k8s.io", &id('b'), &id('a'));
+    assert_eq!(judged(&node, &reaping()).0, VerdictKind::Undecided);
+    // Nothing says whose it is.
+    let mut node = Node::new();
+    node.asked(K3S, doubted()).mounted(POD, MOUNTED);
+    assert_eq!(judged(&node, &Policy::default()).0, VerdictKind::Undecided);
+}
+
+#[test]
 fn files_of_a_containerd_that_was_not_asked_are_not_judged() {
     let mut node = Node::new();
     node.bundle("/run/k3s/containerd", "k8s.io", &id('a'), &id('a'));
