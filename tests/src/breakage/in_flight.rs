@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::error::{LabError, Result};
 use crate::inside::hook;
 use crate::node::Node;
-use crate::sandbox::Sandbox;
+use crate::options::Engine;
+use crate::sandbox::{CNI_CACHE, Sandbox};
 
 /// Longer than any plugin takes to be called, shorter than the call's own deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +52,13 @@ impl Node {
             guard.id = new.unwrap_or_default();
             !guard.id.is_empty()
         })?;
+        if self.options.engine == Engine::Containerd {
+            // go-cni calls the loopback plugin beside the others, and libcni's file of it would come at any moment.
+            let file = format!("cni-loopback-{}-lo", guard.id);
+            self.await_that("ADD of the loopback", PATIENCE, crate::runtime::LOG, || {
+                self.names(CNI_CACHE).contains(&file)
+            })?;
+        }
         Ok(guard)
     }
 }
