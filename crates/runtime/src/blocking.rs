@@ -72,7 +72,12 @@ pub fn with_images<T: Send>(
     run(bring).map_err(|error| format!("no thread could be started: {error}"))?
 }
 
-fn run<T: Send>(ask: impl FnOnce(&Runtime) -> T + Send) -> std::io::Result<T> {
+/// Does async work on a thread of its own, with a tokio runtime of its own: none may start inside another one, but on a
+/// thread of its own it may.
+///
+/// # Errors
+/// If there is no thread or no runtime to be had; then nothing was done.
+pub fn run<T: Send>(ask: impl FnOnce(&Runtime) -> T + Send) -> std::io::Result<T> {
     let work = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -2,6 +2,7 @@
 
 use nodemend_evidence::Orphan;
 use nodemend_hostfs::{Host, HostLock};
+use nodemend_runtime::blocking::run;
 
 use crate::apply::{Outcomes, Tools};
 use crate::error::Error;
@@ -14,7 +15,7 @@ use crate::survey::{Survey, SurveyOptions};
 /// # Errors
 /// As there.
 pub fn survey(host: &Host, options: &SurveyOptions) -> Result<Survey, Error> {
-    on_own_thread(|| runtime()?.block_on(crate::survey(host, options)))
+    run(|runtime| runtime.block_on(crate::survey(host, options))).map_err(Error::Thread)?
 }
 
 /// [`crate::apply`], on a thread of its own.
@@ -28,25 +29,6 @@ pub fn apply(
     policy: &Policy,
     tools: Tools<'_>,
 ) -> Result<Outcomes, Error> {
-    on_own_thread(|| runtime()?.block_on(crate::apply(orphans, lock, again, policy, tools)))
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Thread)
-}
-
-/// A tokio runtime must not start inside another one; on a thread of its own it may.
-fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-    std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new()
-            .name("sandboxes".into())
-            .spawn_scoped(scope, work)
-            .map_err(Error::Thread)?;
-        worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    run(|runtime| runtime.block_on(crate::apply(orphans, lock, again, policy, tools)))
+        .map_err(Error::Thread)?
 }
