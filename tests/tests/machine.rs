@@ -30,15 +30,19 @@ fn soon(what: &str, mut test: impl FnMut() -> bool) {
 fn all_ended(pids: &[String]) {
     let end = Instant::now() + LIMIT;
     while pids.iter().any(|pid| is_running(pid)) {
-        if Instant::now() > end {
-            let left = pids.iter().filter(|pid| is_running(pid));
-            let left: Vec<_> = left
-                .map(|pid| of_process(pid, "status") + &of_process(pid, "stack"))
-                .collect();
-            panic!("these still run after {LIMIT:?}:\n{}", left.join("\n"));
-        }
+        assert!(
+            Instant::now() < end,
+            "not ended within {LIMIT:?}:\n{}",
+            told_of(pids)
+        );
         sleep(Duration::from_millis(50));
     }
+}
+
+fn told_of(pids: &[String]) -> String {
+    let left = pids.iter().filter(|pid| is_running(pid));
+    left.map(|pid| of_process(pid, "status") + &of_process(pid, "stack"))
+        .collect()
 }
 
 fn answers(machine: &Machine) -> bool {
