@@ -107,7 +107,7 @@ mod tests {
                 r#"E0101 kubelet_volumes.go:114] Orphaned pod "<uid>" found, but volume paths are still present on disk."#,
                 1,
             ),
-            // 1.8 to 1.19
+            // 1.8 to 1.20.4; the last ones write it small
             (
                 r#"Orphaned pod "<uid>" found, but volume paths are still present on disk : There were a total of 3 errors similar to this. Turn up verbosity to see them."#,
                 3,
@@ -116,7 +116,7 @@ mod tests {
                 r#"Orphaned pod "<uid>" found, but volume subpaths are still present on disk : There were a total of 12 errors similar to this. Turn up verbosity to see them."#,
                 12,
             ),
-            // 1.20, 1.21
+            // 1.20.5 to 1.21
             (
                 r#"orphaned pod "<uid>" found, but failed to rmdir() volume at path /var/lib/kubelet/pods/<uid>/volumes/kubernetes.io~csi/pvc-1: directory not empty : There were a total of 2 errors similar to this. Turn up verbosity to see them."#,
                 2,

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::kubelet::{
-    ASKING_CERTIFICATE, CLIENT_CERTIFICATE, CONFIG, KUBECONFIG, Kubelet, Pod, SERVING_CERTIFICATE, TOKEN, tls,
+    ASKING_CERTIFICATE, CLIENT_CERTIFICATE, CONFIG, KUBECONFIG, Kubelet, MANIFESTS, Pod, SERVING_CERTIFICATE,
+    TOKEN, tls,
 };
 use crate::node::Node;
 use crate::sandbox::random_uuid;
@@ -60,6 +61,31 @@ fn config(how: &Kubelet) -> String {
         text.push_str(&format!("staticPodPath: {manifests}\n"));
     }
     text
+}
+
+/// Of a kubelet that stands alone, on a machine which it must not take for full.
+pub(super) fn real_config() -> String {
+    format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication:
+  anonymous:
+    enabled: false
+  webhook:
+    enabled: false
+  x509:
+    clientCAFile: {CA}
+authorization:
+  mode: AlwaysAllow
+cgroupDriver: cgroupfs
+evictionHard:
+  memory.available: 1Mi
+failSwapOn: false
+imageGCHighThresholdPercent: 100
+makeIPTablesUtilChains: false
+staticPodPath: {MANIFESTS}
+"
+    )
 }
 
 /// As kubeadm writes it.

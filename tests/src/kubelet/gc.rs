@@ -19,9 +19,9 @@ pub enum Era {
     UpTo1_5,
     /// 1.6 and 1.7: keeps its hands off while there is any volume directory.
     V1_6,
-    /// 1.8 to 1.19: the same, but counts its complaints; since 1.13.2 it asks for subpaths as well.
+    /// 1.8 to 1.20.4: the same, but counts its complaints; since 1.13.2 it asks for subpaths as well.
     V1_8,
-    /// 1.20 and 1.21: tries to rmdir each volume.
+    /// 1.20.5 and 1.21, and late releases of 1.18 and 1.19 (kubernetes#95301 was picked to them in March 2021): tries to rmdir each volume.
     V1_20,
     /// 1.22 to 1.29: rmdir only, in all of `volumes`.
     V1_22,

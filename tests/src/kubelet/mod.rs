@@ -116,6 +116,29 @@ pub(crate) fn arguments(how: &Kubelet) -> Vec<String> {
     argv
 }
 
+/// Writes the files of a real kubelet, which has no API server.
+pub(crate) fn prepare_real(node: &Node) -> Result<()> {
+    let how = Kubelet {
+        control_plane: true,
+        ..Kubelet::default()
+    };
+    files::write(node, &how)?;
+    node.write(CONFIG, &files::real_config())
+}
+
+/// The command line of a real kubelet. Up to 1.26 it takes the runtime's endpoint here only.
+pub(crate) fn real_arguments() -> Vec<String> {
+    [
+        format!("--config={CONFIG}"),
+        "--container-runtime=remote".to_owned(),
+        format!("--container-runtime-endpoint=unix://{}", crate::runtime::SOCKET),
+        format!("--pod-infra-container-image={}", crate::image::NAME),
+        "--hostname-override=lab-node".to_owned(),
+        "--v=2".to_owned(),
+    ]
+    .into()
+}
+
 impl Node {
     /// Starts the stand-in, with an empty list of pods and the right answer; its process id inside. Waits until it listens.
     ///

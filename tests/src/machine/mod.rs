@@ -16,6 +16,7 @@
 //! ```
 
 mod breakage;
+mod kubelet;
 pub mod nspawn;
 mod others;
 mod service;

@@ -1,27 +1,9 @@
 //! The machine's services, as systemd sees them.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use super::Machine;
 use crate::error::{LabError, Result};
-use crate::kubelet::{self, Kubelet};
-use crate::tools;
-
-/// As kubeadm's package has it, with the stand-in behind it.
-const KUBELET: &str = "[Unit]
-Description=kubelet: The Kubernetes Node Agent
-After=network-online.target
-
-[Service]
-ExecStart=/usr/bin/kubelet ARGUMENTS
-Restart=always
-StartLimitInterval=0
-RestartSec=10
-
-[Install]
-WantedBy=multi-user.target
-";
 
 /// A unit, as `systemctl show` tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,25 +80,5 @@ impl Machine {
     pub fn kill_all_processes(&self) -> Result<()> {
         self.exec(&["systemctl", "kill", "--signal=KILL", "containerd.service"])
             .map(drop)
-    }
-
-    pub(super) fn start_kubelet_service(&self, how: &Kubelet) -> Result<()> {
-        kubelet::prepare(self, how)?;
-        let lab = tools::lab_binary()?;
-        self.exec(&["ln", "-sfn", &lab.to_string_lossy(), "/usr/bin/kubelet"])?;
-        let unit = KUBELET.replace("ARGUMENTS", &kubelet::arguments(how).join(" "));
-        self.write("/etc/systemd/system/kubelet.service", &unit)?;
-        self.exec(&["systemctl", "daemon-reload"])?;
-        self.exec(&["systemctl", "enable", "--quiet", "--now", "kubelet.service"])?;
-        self.await_that("kubelet that is healthy", Duration::from_secs(20), "", || {
-            self.kubelet_is_healthy()
-        })
-    }
-
-    /// Whether kubelet's healthz says ok.
-    pub fn kubelet_is_healthy(&self) -> bool {
-        let ask = r#"exec 3<>/dev/tcp/127.0.0.1/10248; printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3; cat <&3"#;
-        self.exec(&["bash", "-c", ask])
-            .is_ok_and(|said| said.ends_with("ok"))
     }
 }

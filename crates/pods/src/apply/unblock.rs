@@ -1,8 +1,8 @@
 //! The weakest repair: what stops kubelet from finishing by itself goes, and nothing else.
 //!
 //! kubelet's collector (`cleanupOrphanedPodDirs` in `pkg/kubelet/kubelet_volumes.go`) stops, by its age, at a directory of a
-//! volume (up to 1.19), at `volume-subpaths` (1.13 to 1.19), at a file where it calls rmdir (1.20 to 1.29), at anything that
-//! is not empty. `volumes` itself stays: kubelets before 1.8 complain if it is missing.
+//! volume (up to 1.20.4), at `volume-subpaths` (1.13 to 1.20.4), at a file where it calls rmdir (1.20.5 to 1.29), at anything
+//! that is not empty. `volumes` itself stays: kubelets before 1.8 complain if it is missing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
