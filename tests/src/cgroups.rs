@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use walkdir::WalkDir;
+
 use crate::error::{Doing, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -86,9 +88,11 @@ pub(crate) fn remove(name: &str) {
 }
 
 fn remove_tree(dir: &Path) {
-    subdirs(dir).iter().for_each(|below| remove_tree(below));
-    // Busy or gone already: the caller looks again.
-    let _ = fs::remove_dir(dir);
+    let below = WalkDir::new(dir).contents_first(true).into_iter().flatten();
+    for directory in below.filter(|entry| entry.file_type().is_dir()) {
+        // Busy or gone already: the caller looks again.
+        let _ = fs::remove_dir(directory.path());
+    }
 }
 
 /// Removes the cgroups of labs whose owner is dead: the only thing of a lab that can outlive it, and only when both the owner and its

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nodemend_procns::cgroup::Cgroup;
 use nodemend_rmtree::{Options, Tree, remove};
+use walkdir::WalkDir;
 
 use super::Places;
 use super::holders::{Hold, open_files};
@@ -18,7 +19,7 @@ use crate::uid::Uid;
 const FRESH: Duration = Duration::from_secs(10);
 
 /// How deep the cgroup of a pod lies at most: a custom root, the class of service, a controller.
-const LEVELS: usize = 8;
+const LEVELS: usize = 9;
 
 /// What the pods of a run left, found when it is first asked for.
 #[derive(Debug)]
@@ -148,18 +149,23 @@ impl Index {
                 index.links.push((link, target));
             }
         }
-        index.cgroups_in(&places.cgroups, LEVELS, uids);
+        index.cgroups_in(&places.cgroups, uids);
         index
     }
 
-    fn cgroups_in(&mut self, dir: &Path, levels: usize, uids: &HashSet<Uid>) {
-        for name in directories(dir) {
-            let path = dir.join(&name);
-            match pod_of(name.as_bytes()) {
-                Some(uid) if uids.contains(&uid) => self.cgroups.entry(uid).or_default().push(path),
-                Some(_) => {}
-                None if levels > 0 => self.cgroups_in(&path, levels - 1, uids),
-                None => {}
+    /// The cgroups of these pods. Symlinks are not followed: in `/sys/fs/cgroup` they are second names of controllers.
+    fn cgroups_in(&mut self, top: &Path, uids: &HashSet<Uid>) {
+        let mut walk = WalkDir::new(top).min_depth(1).max_depth(LEVELS).into_iter();
+        while let Some(entry) = walk.next() {
+            // One that cannot be read has just gone.
+            let Ok(entry) = entry else { continue };
+            let pod = pod_of(entry.file_name().as_bytes());
+            let Some(uid) = pod.filter(|_| entry.file_type().is_dir()) else {
+                continue;
+            };
+            walk.skip_current_dir();
+            if uids.contains(&uid) {
+                self.cgroups.entry(uid).or_default().push(entry.into_path());
             }
         }
     }
@@ -191,15 +197,6 @@ fn cgroup(dir: &Path, steps: &mut Steps<'_>) -> Result<(), Error> {
 fn names(dir: &Path) -> Vec<std::ffi::OsString> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).collect()
-}
-
-/// The directories in a directory; no symlinks, which in `/sys/fs/cgroup` are second names of controllers.
-fn directories(dir: &Path) -> Vec<std::ffi::OsString> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.file_name())
-        .collect()
 }
 
 #[cfg(test)]
