@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nodemend_lab::machine::{Another, Machine, Other, Shims};
+use nodemend_lab::machine::{Another, Machine, Other, Shims, Suite};
 use nodemend_lab::runtime::ROOT;
 use nodemend_lab::tool::Ran;
 use nodemend_lab::{Application, Sandbox, tools};
@@ -149,6 +149,15 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, (u64, u32, u32, Vec<u8>)> {
     seen
 }
 
+/// What becomes of pods that run is the operator's to say.
+fn asks_what_becomes_of_the_pods(machine: &Machine) {
+    let refused = json(&mend(machine, "--apply --yes"), 4);
+    assert_eq!(refused["needed"], "yes", "{refused:#}");
+    let refusals = refused["refusals"].as_array().unwrap();
+    let reasons: Vec<_> = refusals.iter().map(|one| &one["reason"]).collect();
+    assert_eq!(reasons, ["podsUndecided"]);
+}
+
 /// From a crash loop to new pods with one command, on a root of so many entries; the time until the CRI answers.
 fn one_command(entries: u32, shims: Shims) -> Option<Duration> {
     let scene = Scene::new()?;
@@ -157,20 +166,12 @@ fn one_command(entries: u32, shims: Shims) -> Option<Duration> {
     machine.leak_snapshots(entries).unwrap();
     assert!(machine.list_sandboxes().is_err(), "it is in a crash loop");
 
-    let refused = json(&mend(machine, "--apply --yes"), 4);
-    assert_eq!(refused["needed"], "yes", "{refused:#}");
-    let reasons: Vec<_> = refused["refusals"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| &one["reason"])
-        .collect();
-    assert_eq!(
-        reasons,
-        ["podsUndecided"],
-        "what becomes of the pods is the operator's to say"
-    );
-    assert!(scene.pods.iter().all(|(_, app)| machine.is_alive(app.pid)));
+    // The shim of containerd 1.4 takes what it started with it.
+    let all_died = machine.suite() == Suite::Bullseye && shims == Shims::Die;
+    if !all_died {
+        asks_what_becomes_of_the_pods(machine);
+        assert!(scene.pods.iter().all(|(_, app)| machine.is_alive(app.pid)));
+    }
 
     let begun = Instant::now();
     let mut command = machine.command("mend-containerd");
