@@ -69,11 +69,12 @@ fn nothing_stays_when_the_owner_is_killed() {
             node_pids.len() >= 6,
             "init, runtime, two shims and two pauses: {node_pids:?}"
         );
-        owner.kill().unwrap();
         if also_the_janitor {
+            // First: else it might have begun to clean up.
             let killed = Command::new("kill").args(["-KILL", janitor]).status().unwrap();
             assert!(killed.success());
         }
+        owner.kill().unwrap();
         owner.wait().unwrap();
         soon("all processes gone", || {
             !node_pids.iter().any(|pid| is_running(pid)) && !is_running(janitor)

@@ -153,11 +153,12 @@ fn nothing_stays_when_the_owner_is_killed() {
             "systemd, containerd, kubelet, a shim, a pause, an application: {pids:?}"
         );
         assert!(pids.contains(&init.to_owned()));
-        owner.kill().unwrap();
         if also_the_janitor {
+            // First: else it might have begun to clean up.
             let killed = Command::new("kill").args(["-KILL", janitor]).status().unwrap();
             assert!(killed.success());
         }
+        owner.kill().unwrap();
         owner.wait().unwrap();
         all_ended(&pids);
         soon("the janitor gone", || !is_running(janitor));

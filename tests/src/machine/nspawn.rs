@@ -101,8 +101,11 @@ fn command(cgroup: &str, home: &Path) -> Result<Command> {
     let mut command = Command::new("sh");
     command.args(["-ec", enter, "sh"]);
     command.args(cgroups::make(cgroup)?.iter().map(|dir| dir.join("cgroup.procs")));
-    // Should the janitor die without a word, so does the machine.
-    command.args(["--", "setpriv", "--pdeathsig", "KILL", "--", "systemd-nspawn"]);
+    // Should the janitor die without a word, so does the machine: systemd would outlive a systemd-nspawn that was killed, but not the first
+    // process of the process ids that it lies in.
+    command.args(["--", "setpriv", "--pdeathsig", "KILL", "--"]);
+    command.args(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    command.arg("systemd-nspawn");
     command.arg("--directory").arg(home.join(TREE));
     command.args([
         "--boot",
@@ -118,11 +121,19 @@ fn command(cgroup: &str, home: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The child of systemd-nspawn that has become systemd.
-fn first_process(nspawn: u32) -> Option<u32> {
-    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
-    let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-    pids.into_iter().find(|pid: &u32| {
+/// The systemd that unshare's child, systemd-nspawn, has as a child.
+fn first_process(unshare: u32) -> Option<u32> {
+    let nspawn = children(unshare).next()?;
+    children(nspawn).find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "systemd")
     })
+}
+
+fn children(pid: u32) -> impl Iterator<Item = u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let pids: Vec<u32> = list
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    pids.into_iter()
 }
