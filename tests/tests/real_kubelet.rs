@@ -163,6 +163,34 @@ fn it_finishes_what_unblock_leaves() {
     all_live(&machine, &known);
 }
 
+/// What a containerd that lost its shims leaves of a pod: see docs/incident.md.
+#[test]
+#[ignore = "needs a kubelet, named by NODEMEND_KUBELET"]
+fn it_removes_the_empty_cgroups_of_pods_that_it_does_not_know() {
+    let machine = machine();
+    let known = running(&machine);
+    let pod = Pod::new("gone").unwrap();
+    let in_each = |what: &str| {
+        let dirs = "/sys/fs/cgroup/*/kubepods/besteffort";
+        let line = format!(
+            "for dir in {dirs}; do {what} $dir/pod{}; done 2>/dev/null",
+            pod.uid
+        );
+        machine.shell(&format!("{line} || true")).unwrap()
+    };
+    in_each("mkdir");
+    // It knows the controllers, and not the tree without any beside them.
+    let left = || {
+        in_each("ls -d")
+            .lines()
+            .filter(|dir| !dir.contains("/unified/"))
+            .count()
+    };
+    assert!(left() > 1);
+    soon("the end of the cgroups", &machine, || left() == 0);
+    assert_eq!(running(&machine), known);
+}
+
 /// The whole incident, and the pods of before come back as new ones.
 #[test]
 #[ignore = "needs a kubelet, named by NODEMEND_KUBELET"]
