@@ -1,6 +1,6 @@
 //! A real kubelet beside the tools: it knows its pods, finishes what `--unblock` leaves, and comes back after the incident.
 //!
-//! Debian has no package of it, so these run on request only: `docs/incident.md` says how to build one.
+//! Debian has no package of it, so these run on request only: `tests/README.md` says how to build one.
 
 #![allow(
     clippy::unwrap_used,

@@ -107,7 +107,12 @@ mod tests {
                 r#"E0101 kubelet_volumes.go:114] Orphaned pod "<uid>" found, but volume paths are still present on disk."#,
                 1,
             ),
-            // 1.8 to 1.20.4; the last ones write it small
+            // as 1.20.2 was seen to write it
+            (
+                r#"E1121 16:57:08.639540     195 kubelet_volumes.go:154] orphaned pod "<uid>" found, but volume paths are still present on disk : There were a total of 2 errors similar to this. Turn up verbosity to see them."#,
+                2,
+            ),
+            // 1.8 to 1.19
             (
                 r#"Orphaned pod "<uid>" found, but volume paths are still present on disk : There were a total of 3 errors similar to this. Turn up verbosity to see them."#,
                 3,
